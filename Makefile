@@ -1,0 +1,31 @@
+# `make demo` and `make test` need Python >= 3.11, git and make; the rest they install in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+# One BLAS thread per process: the models are small, and the results do not depend on the machine.
+export OPENBLAS_NUM_THREADS := 1
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.PHONY: demo test lint reproduce clean
+
+demo: .venv/installed
+	$(BIN)/python scripts/train.py counting --oracle --out runs/demo
+
+test: lint
+	$(BIN)/pytest -n 2 -q
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+reproduce: .venv/installed
+	$(BIN)/python scripts/reproduce.py
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,1 @@
+"""A hand-written NumPy LSTM language model, proven against PyTorch (see README.md)."""

@@ -1,0 +1,38 @@
+"""Activations, and their derivatives as functions of the activations' OUTPUTS.
+
+Nothing here takes an absolute value, a maximum, a branch or a cast on the differentiated path, so
+that a complex step ``f(a + i h)`` differentiates each function exactly.
+"""
+
+import numpy as np
+from jaxtyping import Shaped
+
+
+def sigmoid(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """``1 / (1 + exp(-a))``, written ``(1 + tanh(a/2)) / 2`` so that it cannot overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * a))
+
+
+def tanh(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """The hyperbolic tangent."""
+    return np.tanh(a)
+
+
+def sigmoid_derivative_from_output(s: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """``d sigmoid(a) / da = s (1 - s)``, given the output ``s = sigmoid(a)``, not ``a``."""
+    return s * (1.0 - s)
+
+
+def tanh_derivative_from_output(y: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """``d tanh(a) / da = 1 - y**2``, given the output ``y = tanh(a)``, not ``a``."""
+    return 1.0 - y * y
+
+
+def log_softmax(logits: Shaped[np.ndarray, "*batch V"]) -> Shaped[np.ndarray, "*batch V"]:
+    """Log-probabilities over the last axis.
+
+    The shift by the largest real part leaves the value unchanged (softmax is invariant to a
+    constant) and keeps ``exp`` from overflowing.
+    """
+    shifted = logits - logits.real.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,0 +1,108 @@
+"""Trained models on disk: safetensors, written atomically, with everything needed to use them.
+
+The tensors carry the parameters' names; the file's metadata carries the model's sizes and the
+vocabulary, as JSON.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from numpy_lstm.errors import InputError, check_parameters
+from numpy_lstm.language_model import LanguageModel
+from numpy_lstm.lstm import Parameters
+from numpy_lstm.vocabulary import Vocabulary
+
+FORMAT = "numpy_lstm.language_model/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A language model with its weights and vocabulary, and notes of how it came about."""
+
+    model: LanguageModel
+    vocabulary: Vocabulary
+    parameters: Parameters
+    notes: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; a file of that name is replaced in one moment or not at all.
+
+    Raises:
+        InputError: the folder cannot be written to, or parameters do not fit the model.
+    """
+    check_parameters(checkpoint.parameters, checkpoint.model.parameter_shapes())
+    header = {
+        "model": asdict(checkpoint.model),
+        "vocabulary": checkpoint.vocabulary.tokens,
+        "notes": checkpoint.notes,
+    }
+    # safetensors writes an array's memory as it lies: a transposed view would be saved wrong.
+    tensors = {name: np.ascontiguousarray(p) for name, p in checkpoint.parameters.items()}
+    data = save(tensors, {"format": FORMAT, "header": json.dumps(header)})
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a temporary file beside ``path``, flush it to disk, and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp's own mode is 0600
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read what `save_checkpoint` wrote, and check all of it.
+
+    Raises:
+        InputError: the file is missing, truncated, of another kind, or holds tensors of the wrong
+            name, shape or dtype, NaN or infinity.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a checkpoint (.safetensors)")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path}: not a whole safetensors file ({error}); was it truncated?"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: expected a checkpoint of this package ({FORMAT}),"
+            f" got format {metadata.get('format')!r}"
+        )
+    try:
+        header = json.loads(metadata["header"])
+        model = LanguageModel(**header["model"])
+        vocabulary = Vocabulary(tuple(header["vocabulary"]))
+        check_parameters(parameters, model.parameter_shapes())
+        if len(vocabulary) != model.vocab_size:
+            expected, got = model.vocab_size, len(vocabulary)
+            raise InputError(f"vocabulary: expected vocab_size = {expected} tokens, got {got}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    ordered = {name: parameters[name] for name in model.parameter_shapes()}
+    return Checkpoint(model, vocabulary, ordered, header["notes"])

@@ -1,0 +1,28 @@
+"""Where sequences come from. A task has a vocabulary and gives batches."""
+
+from typing import Protocol
+
+from numpy_lstm.batching import Batch
+from numpy_lstm.vocabulary import Vocabulary
+
+
+class Task(Protocol):
+    """What the training loop asks of a task."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens of the task."""
+        ...
+
+    @property
+    def floor(self) -> float | None:
+        """Lowest expected validation loss, in nats per token, where it is known exactly."""
+        ...
+
+    def training_batches(self, epoch: int) -> list[Batch]:
+        """The batches of an epoch, the same at every call."""
+        ...
+
+    def validation_batches(self) -> list[Batch]:
+        """The validation split."""
+        ...

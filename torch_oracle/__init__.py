@@ -1,0 +1,1 @@
+"""The measuring instrument: PyTorch's autograd beside the hand-derived gradients."""

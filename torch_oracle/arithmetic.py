@@ -1,0 +1,141 @@
+"""The two ways in which torch computes a step for the trace: exactly as users do, and with noise.
+
+`Kernel` is the reference: nn.LSTMCell and autograd. `Noisy` measures how much of a difference
+means nothing. It computes the same with every activation moved by one unit of roundoff, at random,
+forward and in the derivative that is taken from it. (Moving the inputs alone would not do: a
+saturated gate hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
+Carlo arithmetic (Parker 1997) with the noise where LSTM implementations legitimately differ.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Arithmetic(Protocol):
+    """What a trace needs, beside the linear maps."""
+
+    def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
+        """i, f, g, o, c and h from the pre-activations a [N, 4H] and c_prev [N, H]."""
+        ...
+
+    def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities [N, V]."""
+        ...
+
+
+class Kernel:
+    """nn.LSTMCell itself, fed the pre-activations: weight_ih the identity, weight_hh zero.
+
+    So the gradient of a, which the kernel keeps to itself, becomes the gradient of its input.
+    """
+
+    def __init__(self, hidden_size: int, dtype: torch.dtype) -> None:
+        G = 4 * hidden_size
+        self._cell = nn.LSTMCell(G, hidden_size, bias=False, dtype=dtype)
+        with torch.no_grad():
+            self._cell.weight_ih.copy_(torch.eye(G))
+            self._cell.weight_hh.zero_()
+        self._cell.requires_grad_(False)
+
+    def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
+        """See `Arithmetic`. The kernel does not return its gates; they are recomputed from a."""
+        h, c = self._cell(a, (torch.zeros_like(c_prev), c_prev))
+        i, f, g, o = a.detach().chunk(4, dim=1)
+        gates = {"i": i.sigmoid(), "f": f.sigmoid(), "g": g.tanh(), "o": o.sigmoid()}
+        return gates | {"c": c, "h": h}
+
+    def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """See `Arithmetic`."""
+        return functional.log_softmax(logits, dim=1)
+
+
+class Noise:
+    """Reproducible random moves; or the opposite of every one of them."""
+
+    def __init__(self, seed: int, opposite: bool) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._sign = -1.0 if opposite else 1.0
+
+    def units(self, shape: tuple[int, ...]) -> np.ndarray:
+        """One to two units up or down: always a move, and two seldom cancel."""
+        magnitude = self._rng.uniform(1.0, 2.0, shape)
+        return self._sign * np.where(self._rng.random(shape) < 0.5, magnitude, -magnitude)
+
+    def neighbour(self, array: np.ndarray) -> np.ndarray:
+        """Each element's neighbouring number; zeros and integers stay."""
+        if not np.issubdtype(array.dtype, np.floating):
+            return array
+        towards = np.copysign(np.inf, self.units(array.shape)).astype(array.dtype)
+        return np.where(array == 0, array, np.nextafter(array, towards))
+
+
+class Noisy:
+    """The same equations with one unit of roundoff of noise on every activation."""
+
+    def __init__(self, noise: Noise) -> None:
+        self._noise = noise
+
+    def _absolute(self, output: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
+        """Moved by one to two units of roundoff of the given scale."""
+        units = torch.from_numpy(self._noise.units(tuple(output.shape))).to(output.dtype)
+        return output + units * (scale * torch.finfo(output.dtype).eps / 2)
+
+    def _sigmoid(self, a: torch.Tensor) -> torch.Tensor:
+        # The roundoff of (1 + tanh(a/2))/2 is that of 1, however small the result.
+        s = self._absolute(a.detach().sigmoid(), 1.0)
+        return _FromOutput.apply(a, s, s * (1 - s))
+
+    def _tanh(self, a: torch.Tensor) -> torch.Tensor:
+        y = torch.from_numpy(self._noise.neighbour(a.detach().tanh().numpy()))
+        return _FromOutput.apply(a, y, 1 - y * y)
+
+    def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
+        """See `Arithmetic`."""
+        a_i, a_f, a_g, a_o = a.chunk(4, dim=1)
+        i, f, g, o = self._sigmoid(a_i), self._sigmoid(a_f), self._tanh(a_g), self._sigmoid(a_o)
+        c = f * c_prev + i * g
+        c.retain_grad()
+        return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * self._tanh(c)}
+
+    def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """See `Arithmetic`. The noise is that of the logits' scale, which the shift cancels."""
+        exact = functional.log_softmax(logits.detach(), dim=1)
+        scale = logits.detach().abs().amax(dim=1, keepdim=True).clamp(min=1)
+        return _NoisyLogSoftmax.apply(logits, self._absolute(exact, scale))
+
+
+class _FromOutput(torch.autograd.Function):
+    """Returns the given output, and takes the given derivative for that of the function."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, a: torch.Tensor, output: torch.Tensor, derivative: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(derivative)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (derivative,) = ctx.saved_tensors
+        return grad_outputs[0] * derivative, None, None
+
+
+class _NoisyLogSoftmax(torch.autograd.Function):
+    """Returns the given log-probabilities, and takes softmax from them in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(output.exp())
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (probabilities,) = ctx.saved_tensors
+        (d,) = grad_outputs
+        return d - probabilities * d.sum(dim=1, keepdim=True), None

@@ -1,0 +1,168 @@
+"""Is it equal? Distances in units of roundoff, and where two runs part first.
+
+The distance of two tensors is their largest absolute difference, divided by what is
+indistinguishable from it: the roundoff of the reference tensor's largest magnitude, or how far the
+reference itself moves when all its inputs move by one ulp, whichever is larger. Two correct
+programs differ by a few of these units, whatever the dtype, the sizes and the conditioning.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from torch_oracle.arithmetic import Noise
+from torch_oracle.trace import (
+    CONTRIBUTIONS,
+    GRADIENTS,
+    VALUES,
+    Problem,
+    Trace,
+    numpy_trace,
+    torch_trace,
+)
+
+K = 16.0
+"""Largest distance of two correct results. The largest seen in correct runs is in README.md."""
+
+TOTALS = ("h_n", "c_n", "dh0", "dc0")
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two runs differ: tensor, step (None for a total), and the worst element."""
+
+    tensor: str
+    step: int | None
+    steps: int
+    index: tuple[int, ...]
+    actual: float
+    reference: float
+    distance: float
+
+    def __str__(self) -> str:
+        """One sentence for a person."""
+        where = "total" if self.step is None else f"step {self.step} (of 0 to {self.steps - 1})"
+        return (
+            f"{self.tensor} at {where}, index {list(self.index)}: got {self.actual:.9g},"
+            f" the reference has {self.reference:.9g};"
+            f" distance {self.distance:.3g}, allowed {K:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Distances of all tensors: [T] for those of the steps, a number for the totals."""
+
+    steps: dict[str, np.ndarray]
+    totals: dict[str, float]
+    first: Divergence | None
+    """The first to exceed K, in the order of computation; None if nothing does."""
+
+    @property
+    def worst(self) -> float:
+        """The largest distance of all."""
+        return max(*self.by_tensor().values())
+
+    def by_tensor(self) -> dict[str, float]:
+        """The largest distance of each tensor, over steps and total."""
+        worst = {name: float(distances.max()) for name, distances in self.steps.items()}
+        for name, distance in self.totals.items():
+            worst[name] = max(distance, worst.get(name, 0.0))
+        return worst
+
+
+def roundoff(array: np.ndarray) -> float:
+    """Unit roundoff at the scale of the array's largest magnitude."""
+    return float(np.finfo(array.dtype).eps) / 2 * float(np.abs(array).max(initial=0.0))
+
+
+def distance(actual: np.ndarray, reference: np.ndarray, twins: Sequence[np.ndarray] = ()) -> float:
+    """Distance of two tensors; see the module.
+
+    Args:
+        actual: the tensor to judge.
+        reference: the tensor to judge it by, of the same shape.
+        twins: the reference with noise; without any, roundoff alone counts.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if actual.shape != reference.shape:
+        raise ValueError(f"expected shape {reference.shape}, got {actual.shape}")
+    error = float(np.abs(actual - reference).max(initial=0.0))
+    if error == 0:
+        return 0.0
+    noise = [float(np.abs(twin - reference).max()) for twin in twins]
+    unit = max([roundoff(reference), *noise])
+    return error / unit if np.isfinite(error) and unit > 0 else float("inf")
+
+
+def order(trace: Trace) -> Iterator[tuple[str, int | None]]:
+    """Every (tensor, step) in the order of computation: values forward, gradients backward."""
+    steps = range(len(trace.steps["h"]))
+    contributions = [name for name in CONTRIBUTIONS.values() if name in trace.steps]
+    yield from _existing(trace, steps, VALUES)
+    yield from (("h_n", None), ("c_n", None))
+    yield from _existing(trace, reversed(steps), (*GRADIENTS, *contributions))
+    yield from ((name, None) for name in (*contributions, "dh0", "dc0"))
+
+
+def _existing(
+    trace: Trace, steps: Iterable[int], names: Iterable[str]
+) -> Iterator[tuple[str, int]]:
+    names = [name for name in names if name in trace.steps]
+    return ((name, t) for t in steps for name in names)
+
+
+def compare(actual: Trace, reference: Trace, twins: Sequence[Trace]) -> Comparison:
+    """Distances of every tensor at every step, and the first that exceeds K."""
+    steps = {
+        name: np.array(
+            [
+                distance(actual.steps[name][t], value, [twin.steps[name][t] for twin in twins])
+                for t, value in enumerate(values)
+            ]
+        )
+        for name, values in reference.steps.items()
+    }
+    totals = {
+        name: distance(actual.totals[name], value, [twin.totals[name] for twin in twins])
+        for name, value in reference.totals.items()
+    }
+    for name, t in order(reference):
+        if (totals[name] if t is None else steps[name][t]) > K:
+            return Comparison(steps, totals, _divergence(name, t, actual, reference, steps, totals))
+    return Comparison(steps, totals, None)
+
+
+def _divergence(
+    name: str,
+    t: int | None,
+    actual: Trace,
+    reference: Trace,
+    steps: dict[str, np.ndarray],
+    totals: dict[str, float],
+) -> Divergence:
+    if t is None:
+        got, expected, far = actual.totals[name], reference.totals[name], totals[name]
+    else:
+        got, expected, far = actual.steps[name][t], reference.steps[name][t], steps[name][t]
+    error = np.nan_to_num(np.abs(got - expected), nan=np.inf)
+    index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
+    T = len(reference.steps["h"])
+    return Divergence(name, t, T, index, float(got[index]), float(expected[index]), float(far))
+
+
+def check_parity(problem: Problem, *, seed: int = 0, pairs: int = 2) -> Comparison:
+    """Run the hand-written code and torch on one problem and compare everything.
+
+    Args:
+        problem: the inputs, float32 or float64.
+        seed: of the noise.
+        pairs: pairs of noisy twins, opposite to each other, so that whatever feels a move in one
+            direction only is moved in it. One pair is enough where tensors have many elements.
+    """
+    noises = [Noise(seed + k, opposite) for k in range(pairs) for opposite in (False, True)]
+    twins = [torch_trace(problem, noise) for noise in noises]
+    return compare(numpy_trace(problem), torch_trace(problem), twins)

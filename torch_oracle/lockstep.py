@@ -1,0 +1,286 @@
+"""Train both at once: does torch, with its own autograd and torch.optim, stay with NumPy?
+
+Two correct programs round differently, and training amplifies that: the curves must part, and the
+question is how fast. Twins answer it: NumPy runs whose initial weights are one ulp away and which
+take every batch in two parts, so that its sums round differently. The noise floor of a quantity is
+the largest distance from any twin so far, and at least one spacing of its floating-point format.
+Torch must stay within FACTOR of the floor, at every step, in the loss, every gradient, the clipping
+coefficients and every parameter.
+
+Beside this free run, each step's gradients are compared at tied weights (`compare.check_parity`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from numpy_lstm.batching import Batch
+from numpy_lstm.errors import InputError
+from numpy_lstm.language_model import LanguageModel
+from numpy_lstm.optimizers import SGD, Adam, AdamW, Optimizer
+from numpy_lstm.tasks import Task
+from numpy_lstm.training import (
+    Position,
+    Recipe,
+    Step,
+    Validation,
+    apply_gradients,
+    batch_gradients,
+    evaluate,
+    loss_divisor,
+)
+from torch_oracle.arithmetic import Noise
+from torch_oracle.compare import Comparison, check_parity
+from torch_oracle.oracle import Oracle, oracle_loss
+from torch_oracle.trace import Problem
+
+FACTOR = 4.0
+"""Largest allowed ratio of divergence and noise floor."""
+
+Quantities = dict[str, np.ndarray]
+"""What is compared after a step, by name."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far torch is from NumPy after one step or validation, and how far that may be.
+
+    `divergence` and `floor` are largest absolute differences, by quantity; `parity` compares all
+    time steps' gradients at tied weights, at the steps where that was asked for.
+    """
+
+    torch_loss: float
+    divergence: dict[str, float]
+    floor: dict[str, float]
+    parity: Comparison | None = None
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Divergence in units of the noise floor; FACTOR is allowed."""
+        return {name: self.divergence[name] / self.floor[name] for name in self.divergence}
+
+
+@dataclass
+class _Runs:
+    """The free-running twins and torch; what `lockstep` carries from step to step."""
+
+    model: LanguageModel
+    recipe: Recipe
+    twins: list[Position]
+    oracle: Oracle
+    optimizer: torch.optim.Optimizer
+    state: tuple[torch.Tensor, torch.Tensor] | None = None
+    floor: dict[str, float] = field(default_factory=dict)
+
+
+def lockstep(
+    records: Iterable[Step | Validation],
+    model: LanguageModel,
+    recipe: Recipe,
+    task: Task,
+    *,
+    twins: int = 8,
+    parity_every: int = 1,
+) -> Iterator[tuple[Step | Validation, Agreement]]:
+    """Follow a training run with torch and with NumPy twins, record by record.
+
+    Args:
+        records: what `numpy_lstm.training.train` yields, from the beginning.
+        model: the model that is trained.
+        recipe: the recipe of the run.
+        task: for the validation batches.
+        twins: runs that measure the noise floor.
+        parity_every: compare all time steps at tied weights at every so many steps; 0 for never.
+
+    Yields:
+        Each record, with its `Agreement`.
+    """
+    runs: _Runs | None = None
+    for record in records:
+        if runs is None:
+            before = (
+                record.parameters if isinstance(record, Validation) else record.before.parameters
+            )
+            runs = _start(model, recipe, before, twins)
+        if isinstance(record, Validation):
+            yield record, _follow_validation(runs, record, task.validation_batches())
+            continue
+        agreement = _follow_step(runs, record)
+        if parity_every and record.index % parity_every == 0:
+            problem = step_problem(model, recipe, record)
+            parity = check_parity(problem, seed=record.index, pairs=1)
+            agreement = replace(agreement, parity=parity)
+        yield record, agreement
+
+
+def _start(
+    model: LanguageModel, recipe: Recipe, parameters: Mapping[str, np.ndarray], twins: int
+) -> _Runs:
+    positions = []
+    for seed in range(twins):
+        noise = Noise(seed, opposite=False)
+        moved = {name: noise.neighbour(array) for name, array in parameters.items()}
+        positions.append(Position(moved, recipe.optimizer.init(moved)))
+    oracle = Oracle(parameters, tied=False)
+    return _Runs(model, recipe, positions, oracle, torch_optimizer(recipe.optimizer, oracle))
+
+
+def step_problem(model: LanguageModel, recipe: Recipe, step: Step) -> Problem:
+    """The forward and backward run of a training step, for `check_parity`."""
+    N, H = len(step.batch.lengths), model.hidden_size
+    zeros = np.zeros((N, H), step.before.parameters["projection.weight"].dtype)
+    carried = step.before.state if step.batch.continues else None
+    h0, c0 = carried if carried is not None else (zeros, zeros)
+    return Problem(
+        config=model,
+        parameters=step.before.parameters,
+        x=step.batch.inputs,
+        lengths=step.batch.lengths,
+        h0=h0,
+        c0=c0,
+        dh_n=zeros,
+        dc_n=zeros,
+        targets=step.batch.targets,
+        dloss=1.0 / loss_divisor(recipe.divisor, step.batch),
+    )
+
+
+def torch_optimizer(optimizer: Optimizer, oracle: Oracle) -> torch.optim.Optimizer:
+    """The torch.optim optimizer with the same settings.
+
+    Raises:
+        InputError: an optimizer that torch.optim has no counterpart for here.
+    """
+    parameters = list(oracle.by_name.values())
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(
+            parameters, optimizer.lr, optimizer.momentum, weight_decay=optimizer.weight_decay
+        )
+    if isinstance(optimizer, Adam | AdamW):
+        kind = torch.optim.Adam if isinstance(optimizer, Adam) else torch.optim.AdamW
+        return kind(
+            parameters,
+            optimizer.lr,
+            optimizer.betas,
+            optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+        )
+    raise InputError(f"optimizer: expected SGD, Adam or AdamW, got {type(optimizer).__name__}")
+
+
+def torch_clip(recipe: Recipe, oracle: Oracle) -> dict[str, float]:
+    """Clip the oracle's gradients by torch's own function; the factor seen on each tensor.
+
+    The factor is read off each gradient's largest element, before and after.
+    """
+    parameters = list(oracle.by_name.values())
+    before = [_largest(parameter) for parameter in parameters]
+    if recipe.max_norm is not None:
+        groups = [parameters] if recipe.clipping == "global" else [[p] for p in parameters]
+        for group in groups:
+            clip_grad_norm_(group, recipe.max_norm)
+    after = [_largest(parameter) for parameter in parameters]
+    factors = (a / b if b else 1.0 for a, b in zip(after, before, strict=True))
+    return dict(zip(oracle.by_name, factors, strict=True))
+
+
+def _largest(parameter: torch.nn.Parameter) -> float:
+    assert parameter.grad is not None
+    return float(parameter.grad.abs().max())
+
+
+def _torch_step(runs: _Runs, batch: Batch, lr: float) -> tuple[float, Quantities]:
+    """One step of the free-running torch model: loss, and everything that is compared."""
+    runs.optimizer.zero_grad()
+    loss_sum, (h, c) = runs.oracle(batch, runs.state if batch.continues else None)
+    runs.state = h.detach(), c.detach()
+    (loss_sum / loss_divisor(runs.recipe.divisor, batch)).backward()
+    gradients = {name: gradient.copy() for name, gradient in runs.oracle.gradients().items()}
+    coefficients = torch_clip(runs.recipe, runs.oracle)
+    for group in runs.optimizer.param_groups:
+        group["lr"] = lr
+    runs.optimizer.step()
+    loss = (loss_sum.detach() / batch.tokens).numpy()
+    quantities = _quantities(loss, gradients, coefficients, runs.oracle.arrays())
+    return float(loss), quantities
+
+
+def _quantities(
+    loss: np.ndarray | float,
+    gradients: Mapping[str, np.ndarray],
+    coefficients: Mapping[str, float],
+    parameters: Mapping[str, np.ndarray],
+) -> Quantities:
+    clipping = np.array([coefficients[name] for name in gradients])
+    scalars = {"loss": np.asarray(loss), "clip coefficient": clipping}
+    return scalars | {f"d {name}": array for name, array in gradients.items()} | dict(parameters)
+
+
+def _follow_step(runs: _Runs, step: Step) -> Agreement:
+    """Take the same step with every twin and with torch."""
+    ours = _quantities(step.loss, step.gradients, step.coefficients, step.after.parameters)
+    others = []
+    for k, before in enumerate(runs.twins):
+        quantities, runs.twins[k] = _twin_step(runs, before, step.batch, step.lr, seed=k)
+        others.append(quantities)
+    torch_loss, theirs = _torch_step(runs, step.batch, step.lr)
+    return _agreement(runs, torch_loss, ours, theirs, others)
+
+
+def _twin_step(
+    runs: _Runs, before: Position, batch: Batch, lr: float, seed: int
+) -> tuple[Quantities, Position]:
+    """The step of `train`, with the batch in two parts (the same for all batches of a size)."""
+    N = len(batch.lengths)
+    order = np.random.default_rng([seed, N]).permutation(N)
+    divisor = loss_divisor(runs.recipe.divisor, batch)
+    results = []
+    for part in (p for p in np.array_split(order, 2) if p.size):
+        state = None if before.state is None else tuple(s[part] for s in before.state)
+        rows = replace(
+            batch,
+            inputs=batch.inputs[:, part],
+            targets=batch.targets[:, part],
+            lengths=batch.lengths[part],
+        )
+        results.append(batch_gradients(runs.model, replace(before, state=state), rows, divisor))
+    losses, gradients, states = zip(*results, strict=True)
+    gradient = {name: np.sum([g[name] for g in gradients], axis=0) for name in gradients[0]}
+    h, c = (np.concatenate(parts)[np.argsort(order)] for parts in zip(*states, strict=True))
+    coefficients, after = apply_gradients(runs.recipe, before, gradient, (h, c), lr)
+    return _quantities(sum(losses) / batch.tokens, gradient, coefficients, after.parameters), after
+
+
+def _follow_validation(runs: _Runs, record: Validation, batches: list[Batch]) -> Agreement:
+    """Validate every twin and torch at their own weights."""
+    losses = [evaluate(runs.model, twin.parameters, batches) for twin in runs.twins]
+    torch_loss = oracle_loss(runs.oracle, batches)
+    name = "validation loss"
+    return _agreement(
+        runs,
+        torch_loss,
+        {name: np.asarray(record.loss)},
+        {name: np.asarray(torch_loss)},
+        [{name: np.asarray(loss)} for loss in losses],
+    )
+
+
+def _agreement(
+    runs: _Runs, torch_loss: float, ours: Quantities, theirs: Quantities, twins: list[Quantities]
+) -> Agreement:
+    dtype = runs.twins[0].parameters["projection.weight"].dtype if runs.twins else np.float64
+    for name, value in ours.items():
+        spacing = float(np.spacing(np.abs(value).max().astype(dtype)))
+        noise = [_difference(twin[name], value) for twin in twins]
+        runs.floor[name] = max([runs.floor.get(name, 0.0), spacing, *noise])
+    divergence = {name: _difference(theirs[name], value) for name, value in ours.items()}
+    floor = {name: runs.floor[name] for name in ours}
+    return Agreement(torch_loss, divergence, floor)
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    largest = float(np.abs(a - b).max())
+    return largest if np.isfinite(largest) else float("inf")
