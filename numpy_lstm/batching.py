@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 from numpy_lstm.errors import check, check_positive
 
-Tokens = Int[np.ndarray, " tokens"]
+Tokens = Int[np.ndarray, "_"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def pad(sequences: Sequence[Tokens]) -> Batch:
 
 
 def batches(
-    sequences: Sequence[Tokens], batch_size: int, *, rng: np.random.Generator | None = None
+    sequences: Sequence[Tokens], batch_size: int, *, rng: np.random.Generator
 ) -> list[Batch]:
-    """All sequences once, in batches (the last may be smaller); shuffled if an rng is given."""
+    """All sequences once, in random order, in batches (the last may be smaller)."""
     check_positive(batch_size=batch_size)
-    order = np.arange(len(sequences)) if rng is None else rng.permutation(len(sequences))
+    order = rng.permutation(len(sequences))
     starts = range(0, len(sequences), batch_size)
     return [pad([sequences[n] for n in order[start : start + batch_size]]) for start in starts]
 

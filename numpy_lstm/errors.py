@@ -14,7 +14,7 @@ class InputError(ValueError):
     """Input that cannot be used; the message says what, where, what was expected and what to do."""
 
 
-def check(condition: bool, message: str) -> None:
+def check(condition: bool | np.bool, message: str) -> None:
     """Raise ``InputError(message)`` unless ``condition`` holds."""
     if not condition:
         raise InputError(message)

@@ -101,14 +101,10 @@ class CountingExperiment(Experiment):
     """Sequences drawn, for training, validation and test together (80/10/10)."""
     batch_size: int = 32
     """Sequences in a training batch."""
-    shuffle: bool = True
-    """A new order of the training sequences in every epoch."""
 
     def task(self) -> CountingTask:
         """The data."""
-        return CountingTask(
-            self.num_sequences, self.n_min, self.n_max, self.batch_size, self.shuffle, self.seed
-        )
+        return CountingTask(self.num_sequences, self.n_min, self.n_max, self.batch_size, self.seed)
 
 
 @dataclass(frozen=True)
@@ -148,6 +144,5 @@ SEED_RECIPE = CountingExperiment(
     epochs=200,
     num_sequences=256,
     batch_size=1,
-    shuffle=False,
 )
-"""The script that this project began with: SGD, one sequence at a time, always in one order."""
+"""The script that this project began with: SGD, one sequence at a time."""

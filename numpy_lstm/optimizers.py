@@ -8,7 +8,7 @@ given. Arguments, defaults and arithmetic are those of torch.optim.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,25 +18,6 @@ Arrays = Mapping[str, np.ndarray]
 OptimizerState = Mapping[str, Any]
 Schedule = Literal["constant", "cosine"]
 Clipping = Literal["global", "per_tensor"]
-
-
-class Optimizer(Protocol):
-    """What the training loop asks of an optimizer."""
-
-    @property
-    def lr(self) -> float:
-        """Base learning rate."""
-        ...
-
-    def init(self, parameters: Arrays) -> OptimizerState:
-        """State before the first step."""
-        ...
-
-    def update(
-        self, parameters: Arrays, gradients: Arrays, state: OptimizerState, lr: float
-    ) -> tuple[dict[str, np.ndarray], OptimizerState]:
-        """Parameters and state after one step with learning rate ``lr``."""
-        ...
 
 
 def _check_nonnegative(**settings: float) -> None:
@@ -157,6 +138,9 @@ class AdamW:
         """One step; see the class."""
         decayed = {k: p * (1 - lr * self.weight_decay) for k, p in parameters.items()}
         return self._adam.update(decayed, gradients, state, lr)
+
+
+Optimizer = SGD | Adam | AdamW
 
 
 def global_norm(gradients: Arrays) -> float:

@@ -53,7 +53,7 @@ class Vocabulary:
         unknown = len(self.tokens) - 1
         return np.array([self._index.get(token, unknown) for token in tokens], np.int64)
 
-    def decode(self, indices: Iterable[int]) -> list[str]:
+    def decode(self, indices: Iterable[int] | np.ndarray) -> list[str]:
         """Token of each index."""
         return [self.tokens[index] for index in indices]
 

@@ -12,15 +12,15 @@ Beside this free run, each step's gradients are compared at tied weights (`compa
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
 from numpy_lstm.batching import Batch
-from numpy_lstm.errors import InputError
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.optimizers import SGD, Adam, AdamW, Optimizer
+from numpy_lstm.optimizers import SGD, Adam, Optimizer
 from numpy_lstm.tasks import Task
 from numpy_lstm.training import (
     Position,
@@ -149,26 +149,12 @@ def step_problem(model: LanguageModel, recipe: Recipe, step: Step) -> Problem:
 
 
 def torch_optimizer(optimizer: Optimizer, oracle: Oracle) -> torch.optim.Optimizer:
-    """The torch.optim optimizer with the same settings.
-
-    Raises:
-        InputError: an optimizer that torch.optim has no counterpart for here.
-    """
-    parameters = list(oracle.by_name.values())
+    """The torch.optim optimizer with the same settings."""
+    parameters, decay = list(oracle.by_name.values()), optimizer.weight_decay
     if isinstance(optimizer, SGD):
-        return torch.optim.SGD(
-            parameters, optimizer.lr, optimizer.momentum, weight_decay=optimizer.weight_decay
-        )
-    if isinstance(optimizer, Adam | AdamW):
-        kind = torch.optim.Adam if isinstance(optimizer, Adam) else torch.optim.AdamW
-        return kind(
-            parameters,
-            optimizer.lr,
-            optimizer.betas,
-            optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-        )
-    raise InputError(f"optimizer: expected SGD, Adam or AdamW, got {type(optimizer).__name__}")
+        return torch.optim.SGD(parameters, optimizer.lr, optimizer.momentum, weight_decay=decay)
+    kind = torch.optim.Adam if isinstance(optimizer, Adam) else torch.optim.AdamW
+    return kind(parameters, optimizer.lr, optimizer.betas, optimizer.eps, weight_decay=decay)
 
 
 def torch_clip(recipe: Recipe, oracle: Oracle) -> dict[str, float]:
@@ -209,7 +195,7 @@ def _torch_step(runs: _Runs, batch: Batch, lr: float) -> tuple[float, Quantities
 
 
 def _quantities(
-    loss: np.ndarray | float,
+    loss: Any,
     gradients: Mapping[str, np.ndarray],
     coefficients: Mapping[str, float],
     parameters: Mapping[str, np.ndarray],

@@ -1,11 +1,12 @@
 """Where sequences come from. A task has a vocabulary and gives batches."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from numpy_lstm.batching import Batch
 from numpy_lstm.vocabulary import Vocabulary
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the training loop asks of a task."""
 

@@ -21,7 +21,7 @@ from numpy_lstm.vocabulary import Vocabulary
 EOS = "EOS"
 
 
-def counting_sequence(n: int) -> list[str]:
+def counting_sequence(n: int | np.integer) -> list[str]:
     """The 2n + 1 tokens of a^n b^n EOS."""
     return ["a"] * n + ["b"] * n + [EOS]
 
@@ -38,7 +38,6 @@ class CountingTask:
         n_min: smallest n.
         n_max: largest n.
         batch_size: sequences in a training batch.
-        shuffle: a new order in every epoch; otherwise always the order of drawing.
         seed: decides the sample and the order of every epoch.
 
     Raises:
@@ -49,7 +48,6 @@ class CountingTask:
     n_min: int = 1
     n_max: int = 11
     batch_size: int = 32
-    shuffle: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,12 +90,16 @@ class CountingTask:
 
     def training_batches(self, epoch: int) -> list[Batch]:
         """The training split in the order of this epoch."""
-        rng = np.random.default_rng([self.seed, 1, epoch]) if self.shuffle else None
+        rng = np.random.default_rng([self.seed, 1, epoch])
         return batches(self.encoded(self.split("train")), self.batch_size, rng=rng)
 
     def validation_batches(self) -> list[Batch]:
         """The validation split as one batch."""
         return [pad(self.encoded(self.split("validation")))]
+
+    def test_batches(self) -> list[Batch]:
+        """The test split as one batch."""
+        return [pad(self.encoded(self.split("test")))]
 
     def language_batches(self) -> list[Batch]:
         """Every sequence of the language once: the exact distribution, no sample."""

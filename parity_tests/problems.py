@@ -1,0 +1,58 @@
+"""Random problems in which nothing is special: all sizes differ, nothing is zero or constant."""
+
+from typing import Any
+
+import numpy as np
+
+from numpy_lstm.errors import Shape
+from numpy_lstm.language_model import LanguageModel
+from numpy_lstm.lstm import LSTM
+from torch_oracle.trace import Problem
+
+SIZES = np.arange(2, 14)
+
+
+def random_parameters(
+    shapes: dict[str, Shape], rng: np.random.Generator, dtype: Any, scale: float = 1.0
+) -> dict[str, np.ndarray]:
+    """Normal weights of standard deviation scale / sqrt(fan_in), biases of `scale`."""
+    parameters = {}
+    for name, shape in shapes.items():
+        sizes = tuple(size for _, size in shape)
+        fan_in = sizes[1] if len(sizes) == 2 else 1
+        parameters[name] = (rng.standard_normal(sizes) * scale * fan_in**-0.5).astype(dtype)
+    return parameters
+
+
+def random_problem(
+    seed: int,
+    *,
+    model: bool = False,
+    dtype: Any = np.float64,
+    bias_pair: bool = False,
+    scale: float = 1.0,
+    sizes: tuple[int, int, int, int] | None = None,
+) -> Problem:
+    """A layer's or a language model's problem with sizes (T, N, I, H), ragged, all non-zero."""
+    rng = np.random.default_rng(seed)
+    T, N, I, H = sizes or map(int, rng.choice(SIZES, 4, replace=False))
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(dtype)
+
+    config = LanguageModel(I, H, bias_pair=bias_pair) if model else LSTM(I, H, bias_pair=bias_pair)
+    lengths = rng.integers(1, T + 1, N)
+    lengths[rng.integers(N)] = T
+    return Problem(
+        config=config,
+        parameters=random_parameters(config.parameter_shapes(), rng, dtype, scale),
+        x=rng.integers(0, I, (T, N)) if model else normal(T, N, I),
+        lengths=lengths,
+        h0=normal(N, H),
+        c0=normal(N, H),
+        dh_n=normal(N, H),
+        dc_n=normal(N, H),
+        dy=None if model else normal(T, N, H),
+        targets=rng.integers(0, I, (T, N)) if model else None,
+        dloss=0.37,
+    )

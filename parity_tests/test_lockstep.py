@@ -1,0 +1,179 @@
+"""Training both at once: torch stays within the noise floor, and training bugs do not."""
+
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from numpy_lstm import optimizers
+from numpy_lstm.experiment import CountingExperiment
+from numpy_lstm.optimizers import SGD, Adam, AdamW
+from numpy_lstm.tasks.text import TextTask
+from numpy_lstm.training import Step, Validation, train
+from parity_tests.planting import planted
+from torch_oracle.lockstep import FACTOR, Agreement, lockstep
+from torch_oracle.report import LockstepSummary
+
+SMALL = CountingExperiment(
+    hidden_size=20, n_max=6, num_sequences=100, batch_size=8, schedule="constant"
+)
+
+
+def follow(experiment, *, task=None, recipe=None, twins=8, parity_every=0):
+    """The records of a run with their agreements."""
+    task = experiment.task() if task is None else task
+    recipe = experiment.recipe if recipe is None else recipe
+    model = experiment.model(len(task.vocabulary))
+    records = train(model, experiment.parameters(model), task, recipe)
+    return lockstep(records, model, recipe, task, twins=twins, parity_every=parity_every)
+
+
+def first_excess(pairs) -> tuple[int, str] | None:
+    """Step and quantity that first leave the noise floor."""
+    for record, agreement in pairs:
+        for name, ratio in agreement.ratios.items():
+            if ratio > FACTOR:
+                return (record.index if isinstance(record, Step) else record.step), name
+    return None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adam", 0.01)])
+def test_a_thousand_steps_stay_within_the_noise_floor_with_clipping(optimizer, lr, dtype):
+    experiment = replace(SMALL, optimizer=optimizer, lr=lr, dtype=dtype, epochs=100)
+    summary = LockstepSummary()
+    for record, agreement in follow(experiment, twins=4):
+        summary.add(record, agreement)
+        assert max(agreement.ratios.values()) <= FACTOR, (record.summary(), agreement.ratios)
+    assert summary.steps == 1000
+    assert summary.clipped > 900
+    compared = {"loss", "clip coefficient", "validation loss"}
+    names = SMALL.model(4).parameter_shapes()
+    assert set(summary.ratios) == compared | set(names) | {f"d {name}" for name in names}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "weight_decay": 0.1},
+        {"optimizer": "adam", "weight_decay": 0.1},
+        {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01},
+        {"clipping": "per_tensor", "divisor": "tokens"},
+        {"max_norm": None, "schedule": "cosine"},
+        {"bias_pair": True, "input_init": "scaled"},
+        {"batch_size": 1, "optimizer": "sgd", "lr": 0.1},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_every_setting_stays_within_the_noise_floor_and_in_parity(changes):
+    experiment = replace(SMALL, epochs=3, **changes)
+    summary = LockstepSummary()
+    for record, agreement in follow(experiment, parity_every=3):
+        summary.add(record, agreement)
+    assert summary.parity_steps > 0
+    assert all(verdict.holds for verdict in summary.verdicts()), summary.verdicts()
+
+
+def test_streams_of_text_with_carried_state_stay_within_the_noise_floor_and_in_parity():
+    text = "to be or not to be, that is the question: whether 'tis nobler in the mind. " * 8
+    experiment = replace(SMALL, epochs=2, hidden_size=11)
+    summary = LockstepSummary()
+    for record, agreement in follow(experiment, task=TextTask(text, 5, 9), parity_every=1):
+        summary.add(record, agreement)
+    assert summary.parity_steps == summary.steps > 10
+    assert all(verdict.holds for verdict in summary.verdicts()), summary.verdicts()
+
+
+TRAINING_BUGS = {
+    "no bias correction of v": (
+        Adam.update,
+        "math.sqrt(1 - beta2**t)",
+        "1.0",
+        "adam",
+    ),
+    "t off by one": (Adam.update, 't = state["t"] + 1', 't = state["t"] + 2', "adam"),
+    "eps inside the root": (
+        Adam.update,
+        "(np.sqrt(v[k]) / root + self.eps)",
+        "np.sqrt(v[k] / root**2 + self.eps)",
+        "adam",
+    ),
+    "eps before the correction": (
+        Adam.update,
+        "(np.sqrt(v[k]) / root + self.eps)",
+        "((np.sqrt(v[k]) + self.eps) / root)",
+        "adam",
+    ),
+    "L2 for decoupled decay": (
+        AdamW.update,
+        "return self._adam.update(decayed, gradients, state, lr)",
+        "return Adam(self.lr, weight_decay=self.weight_decay)"
+        ".update(parameters, gradients, state, lr)",
+        "adamw",
+    ),
+    "decay without lr": (
+        AdamW.update,
+        "1 - lr * self.weight_decay",
+        "1 - self.weight_decay",
+        "adamw",
+    ),
+    "momentum dampened": (
+        SGD.update,
+        'self.momentum * state["momentum"][k] + d',
+        'self.momentum * state["momentum"][k] + (1 - self.momentum) * d',
+        "sgd",
+    ),
+    "clip without 1e-6": (
+        optimizers.clip_coefficient,
+        "return min(1.0, max_norm / (norm + 1e-6))",
+        "return min(1.0, max_norm / norm)",
+        "sgd",
+    ),
+    "clip without the bound 1": (
+        optimizers.clip_coefficient,
+        "return min(1.0, max_norm / (norm + 1e-6))",
+        "return max_norm / (norm + 1e-6)",
+        "sgd",
+    ),
+    "clip each tensor for the global norm": (
+        optimizers.clip_global_norm,
+        "{name: coefficient * g for name, g in gradients.items()}",
+        "{k: clip_coefficient(global_norm({k: g}), max_norm) * g for k, g in gradients.items()}",
+        "sgd",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", TRAINING_BUGS)
+def test_a_training_bug_leaves_the_noise_floor_within_twenty_steps(bug):
+    function, right, wrong, optimizer = TRAINING_BUGS[bug]
+    experiment = replace(SMALL, optimizer=optimizer, lr=0.01)
+    if optimizer == "adamw":
+        experiment = replace(experiment, weight_decay=0.1)
+    if optimizer == "sgd":
+        experiment = replace(experiment, momentum=0.9)
+    if bug == "clip without the bound 1":
+        experiment = replace(experiment, max_norm=100.0)
+    assert first_excess(islice(follow(experiment), 22)) is None
+    with planted(function, right, wrong):
+        excess = first_excess(islice(follow(experiment), 22))
+    assert excess is not None
+    assert excess[0] <= 20
+
+
+def test_the_floor_is_never_below_one_spacing_and_never_falls():
+    pairs = islice(follow(SMALL, twins=2), 12)
+    floors = [agreement.floor for record, agreement in pairs if isinstance(record, Step)]
+    for name in floors[0]:
+        course = [floor[name] for floor in floors]
+        assert course == sorted(course)
+        assert course[0] > 0
+
+
+def test_the_summary_reports_what_failed():
+    record = Validation(0, 0, None, 1.0, {})
+    summary = LockstepSummary()
+    summary.add(record, Agreement(1.0, {"validation loss": 5e-16}, {"validation loss": 1e-16}))
+    (verdict,) = summary.verdicts()
+    assert not verdict.holds
+    assert "5.00 in validation loss" in verdict.figure

@@ -1,0 +1,299 @@
+"""The layer and the language model: purity, invariances, dtypes, and refusals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from numpy_lstm.batching import pad
+from numpy_lstm.errors import InputError
+from numpy_lstm.language_model import (
+    LanguageModel,
+    language_model_backward,
+    language_model_forward,
+    predict,
+)
+from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
+from parity_tests.problems import random_parameters, random_problem
+from torch_oracle.compare import K, distance
+
+
+def model_and_sequences(dtype=np.float64):
+    rng = np.random.default_rng(0)
+    model = LanguageModel(6, 9)
+    parameters = random_parameters(model.parameter_shapes(), rng, dtype)
+    sequences = [rng.integers(0, 6, length) for length in (5, 2, 9, 5, 3, 12, 7)]
+    return model, parameters, sequences
+
+
+def loss_and_gradients(model, parameters, batches):
+    """Summed loss and gradients over batches."""
+    total, sums = 0.0, dict.fromkeys(parameters, 0.0)
+    for batch in batches:
+        outputs, cache = language_model_forward(
+            model, parameters, batch.inputs, batch.targets, batch.lengths
+        )
+        gradients = language_model_backward(1.0, cache).parameters
+        total += outputs.losses.sum()
+        sums = {name: sums[name] + gradients[name] for name in sums}
+    return total, sums
+
+
+def padded_further(batch, steps, filler):
+    def grow(array):
+        return np.concatenate([array, np.full((steps, array.shape[1]), filler)])
+
+    return replace(batch, inputs=grow(batch.inputs), targets=grow(batch.targets))
+
+
+@pytest.mark.parametrize(
+    "partition",
+    [
+        [[0], [1], [2], [3], [4], [5], [6]],
+        [[6, 5, 4, 3, 2, 1, 0]],
+        [[5, 0, 3], [1, 2], [4, 6]],
+    ],
+    ids=["one by one", "reversed", "three batches"],
+)
+def test_loss_and_gradients_do_not_depend_on_the_batching(partition):
+    model, parameters, sequences = model_and_sequences()
+    loss, gradients = loss_and_gradients(model, parameters, [pad(sequences)])
+    batches = [pad([sequences[k] for k in part]) for part in partition]
+    other_loss, other = loss_and_gradients(model, parameters, batches)
+    assert abs(other_loss - loss) <= 1e-12 * loss
+    for name, gradient in gradients.items():
+        largest = np.abs(gradient).max()
+        assert np.abs(other[name] - gradient).max() <= 1e-12 * largest, name
+
+
+@pytest.mark.parametrize("filler", [0, 5, -7])
+def test_loss_and_gradients_do_not_depend_on_padding_whatever_it_holds(filler):
+    model, parameters, sequences = model_and_sequences()
+    batch = pad(sequences)
+    loss, gradients = loss_and_gradients(model, parameters, [batch])
+    padded = padded_further(batch, 4, filler)
+    beyond = np.arange(len(padded.inputs))[:, None] >= padded.lengths
+    padded.inputs[beyond] = filler
+    padded.targets[beyond] = filler
+    other_loss, other = loss_and_gradients(model, parameters, [padded])
+    assert other_loss == loss
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(other[name], gradient)
+
+
+def test_padding_of_a_dense_input_may_even_be_nan():
+    problem = random_problem(0)
+    layer, lengths = (problem.config, problem.parameters), problem.lengths
+    (y, *_), _ = lstm_forward(*layer, problem.x, lengths=lengths)
+    beyond = np.arange(len(problem.x))[:, None] >= problem.lengths
+    assert beyond.any()
+    spoilt = problem.x.copy()
+    spoilt[beyond] = np.nan
+    (other, *_), _ = lstm_forward(*layer, spoilt, lengths=lengths)
+    np.testing.assert_array_equal(other, y)
+    assert (y[beyond] == 0).all()
+
+
+@pytest.mark.parametrize("model", [False, True])
+def test_backward_twice_is_bit_identical_and_changes_nothing(model):
+    problem = random_problem(1, model=model)
+    if model:
+        _, cache = language_model_forward(
+            problem.config, problem.parameters, problem.x, problem.targets, problem.lengths
+        )
+
+        def backward():
+            return language_model_backward(0.5, cache, problem.dh_n, problem.dc_n)
+    else:
+        _, cache = lstm_forward(
+            problem.config, problem.parameters, problem.x, problem.h0, problem.c0, problem.lengths
+        )
+
+        def backward():
+            return lstm_backward(problem.dy, cache, problem.dh_n, problem.dc_n)
+
+    first = backward()
+    second = backward()
+    assert first.parameters.keys() == problem.parameters.keys()
+    for name, gradient in first.parameters.items():
+        assert gradient.dtype == np.float64
+        np.testing.assert_array_equal(gradient, second.parameters[name])
+    np.testing.assert_array_equal(first.dh0, second.dh0)
+    untouched = random_problem(1, model=model)
+    for name, parameter in untouched.parameters.items():
+        np.testing.assert_array_equal(parameter, problem.parameters[name])
+    for name in ("x", "h0", "c0", "dh_n", "dc_n"):
+        np.testing.assert_array_equal(getattr(untouched, name), getattr(problem, name))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble, np.complex128])
+def test_the_dtype_of_the_parameters_decides_all_arithmetic(dtype):
+    model, parameters, sequences = model_and_sequences(dtype)
+    batch = pad(sequences)
+    outputs, cache = language_model_forward(
+        model, parameters, batch.inputs, batch.targets, batch.lengths
+    )
+    gradients = language_model_backward(1.0, cache)
+    arrays = [outputs.losses, outputs.h_n, cache.logits, gradients.dh0, gradients.steps.da]
+    assert {array.dtype for array in (*arrays, *gradients.parameters.values())} == {np.dtype(dtype)}
+
+
+def test_integer_input_stands_for_one_hot_vectors():
+    problem = random_problem(2, model=True)
+    config = problem.config.lstm
+    parameters = {
+        k.removeprefix("lstm."): v for k, v in problem.parameters.items() if k.startswith("lstm.")
+    }
+    one_hot = np.eye(config.input_size)[problem.x]
+    dy = np.random.default_rng(0).standard_normal((*problem.x.shape, config.hidden_size))
+    results = []
+    for x in (problem.x, one_hot):
+        (y, h_n, c_n), cache = lstm_forward(
+            config, parameters, x, problem.h0, problem.c0, problem.lengths
+        )
+        gradients = lstm_backward(dy, cache, problem.dh_n, problem.dc_n)
+        results.append({"y": y, "h_n": h_n, "c_n": c_n, "dx": gradients.dx} | gradients.parameters)
+    for name, value in results[0].items():
+        assert distance(value, results[1][name]) <= K, name
+
+
+def test_no_bias_is_a_bias_of_zero():
+    problem = random_problem(3)
+    config = replace(problem.config, bias=False)
+    zero = problem.parameters | {"bias_l0": np.zeros_like(problem.parameters["bias_l0"])}
+    bare = {name: p for name, p in problem.parameters.items() if "bias" not in name}
+    (y, *_), cache = lstm_forward(config, bare, problem.x)
+    (expected, *_), reference = lstm_forward(problem.config, zero, problem.x)
+    np.testing.assert_array_equal(y, expected)
+    gradients, expected = (lstm_backward(problem.dy, c).parameters for c in (cache, reference))
+    assert gradients.keys() == bare.keys()
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, expected[name])
+
+
+def test_state_carried_over_a_cut_is_the_uncut_run():
+    model, parameters, _ = model_and_sequences()
+    tokens = np.random.default_rng(1).integers(0, 6, (10, 3))
+    whole = predict(model, parameters, tokens)
+    first, _ = language_model_forward(model, parameters, tokens[:4], tokens[:4])
+    second = predict(model, parameters, tokens[4:], state=(first.h_n, first.c_n))
+    np.testing.assert_array_equal(second.logits, whole.logits[4 * 3 :])
+
+
+PROBLEM = random_problem(4, sizes=(3, 2, 5, 8))
+
+
+def run(parameters=None, x=None, **arguments):
+    return lstm_forward(
+        PROBLEM.config,
+        PROBLEM.parameters | (parameters or {}),
+        PROBLEM.x if x is None else x,
+        **arguments,
+    )
+
+
+def spoilt(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+W_hh, W_ih = PROBLEM.parameters["weight_hh_l0"], PROBLEM.parameters["weight_ih_l0"]
+REFUSALS = {
+    "transposed weight": (
+        lambda: run({"weight_hh_l0": W_hh.T.copy()}),
+        "weight_hh_l0: expected [4H, H] = [32, 8], got [8, 32]; transposed?",
+    ),
+    "wrong dtype": (
+        lambda: run({"weight_hh_l0": W_hh.astype(np.float32)}),
+        "weight_hh_l0: expected dtype float64, got float32; convert it with .astype('float64')",
+    ),
+    "integer weights": (
+        lambda: run({"weight_ih_l0": W_ih.astype(int)}),
+        "parameters: expected float32 or float64, got int64",
+    ),
+    "NaN in a weight": (
+        lambda: run({"weight_ih_l0": spoilt(W_ih, (3, 1), np.nan)}),
+        "weight_ih_l0: nan at index [3, 1] (1 of 160 values are not finite);"
+        " expected finite numbers",
+    ),
+    "infinite input": (
+        lambda: run(x=spoilt(PROBLEM.x, (0, 1, 2), np.inf)),
+        "x (of the real tokens): inf at index [1, 2] (1 of 30 values are not finite);"
+        " expected finite numbers",
+    ),
+    "wrong input size": (
+        lambda: run(x=PROBLEM.x[:, :, :4]),
+        "x (of the real tokens): expected [M, I] = [6, 5], got [6, 4]",
+    ),
+    "token out of range": (
+        lambda: run(x=np.full((3, 2), 5)),
+        "x: expected integers 0 to I - 1 = 4 in an array [T, N],"
+        " got 5 to 5 with 0 axes after [T, N]",
+    ),
+    "missing bias": (
+        lambda: lstm_forward(PROBLEM.config, {"weight_ih_l0": W_ih}, PROBLEM.x),
+        "parameters: missing ['weight_hh_l0', 'bias_l0'], unexpected [];"
+        " expected exactly ['weight_ih_l0', 'weight_hh_l0', 'bias_l0']",
+    ),
+    "state of the wrong shape": (
+        lambda: run(h0=np.zeros((2, 9))),
+        "h0: expected [N, H] = [2, 8], got [2, 9]",
+    ),
+    "length zero": (
+        lambda: run(lengths=np.array([3, 0])),
+        "lengths: expected 1 to T = 3, got [0] at index [1]; leave out empty sequences",
+    ),
+    "length beyond T": (
+        lambda: run(lengths=np.array([4, 1])),
+        "lengths: expected 1 to T = 3, got [4] at index [0]; leave out empty sequences",
+    ),
+    "no sequence": (
+        lambda: run(x=np.zeros((3, 0, 5))),
+        "batch: expected at least one step and one sequence, got [3, 0]",
+    ),
+    "hidden size 0": (
+        lambda: LSTM(3, 0),
+        "hidden_size: expected an integer of at least 1, got 0",
+    ),
+    "bias pair without bias": (
+        lambda: LSTM(3, 4, bias=False, bias_pair=True),
+        "bias_pair: expected False where bias is False",
+    ),
+    "gradient of the wrong shape": (
+        lambda: lstm_backward(np.zeros((3, 2, 9)), run()[1]),
+        "dy: expected [T, N, H] = [3, 2, 8], got [3, 2, 9]",
+    ),
+    "target out of range": (
+        lambda: language_model_forward(
+            LanguageModel(5, 8),
+            random_parameters(
+                LanguageModel(5, 8).parameter_shapes(), np.random.default_rng(0), float
+            ),
+            np.zeros((3, 2), int),
+            np.full((3, 2), 5),
+        ),
+        "targets: expected 0 to V - 1 = 4, got 5 to 5",
+    ),
+    "backward without targets": (
+        lambda: language_model_backward(
+            1.0,
+            predict(
+                LanguageModel(5, 8),
+                random_parameters(
+                    LanguageModel(5, 8).parameter_shapes(), np.random.default_rng(0), float
+                ),
+                np.zeros((3, 2), int),
+            ),
+        ),
+        "cache: expected that of language_model_forward, with targets",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_does_not_fit_is_refused_in_one_exact_sentence(case):
+    call, message = REFUSALS[case]
+    with pytest.raises(InputError) as caught:
+        call()
+    assert str(caught.value) == message

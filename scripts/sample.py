@@ -1,0 +1,70 @@
+"""Let a trained checkpoint write: give it a prompt, it goes on."""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from numpy_lstm.checkpoint import load_checkpoint
+from numpy_lstm.errors import check, one_line_errors
+from numpy_lstm.sampling import generate
+from numpy_lstm.tasks.counting import EOS, longest_solved
+from numpy_lstm.vocabulary import UNK
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to write."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """File written by train.py, for example runs/demo/best.safetensors."""
+    prompt: str | None = None
+    """Text to begin with, read character by character; by default "aaaab" or a line break."""
+    length: int = 400
+    """Tokens to write at most; on the counting language it stops at EOS."""
+    temperature: float = 1.0
+    """Below 1 more predictable, above 1 more surprising."""
+    greedy: bool = False
+    """Always take the most probable token."""
+    seed: int = 0
+    """Decides the draws."""
+
+
+def main(settings: Settings) -> None:
+    """Print prompt and continuation."""
+    check(settings.length >= 1, f"length: expected at least 1, got {settings.length}")
+    check(settings.seed >= 0, f"seed: expected at least 0, got {settings.seed}")
+    checkpoint = load_checkpoint(settings.checkpoint)
+    model, parameters, vocabulary = checkpoint.model, checkpoint.parameters, checkpoint.vocabulary
+    counting = EOS in vocabulary.tokens
+    prompt = settings.prompt
+    if prompt is None:
+        prompt = "aaaab" if counting else "\n"
+    console, notes = Console(), Console(stderr=True)
+    unknown = vocabulary.unknown(prompt)
+    if unknown:
+        notes.print(f"note: not in the vocabulary, read as {UNK}: {unknown}", markup=False)
+    tokens = generate(
+        model,
+        parameters,
+        vocabulary.encode(prompt),
+        temperature=0.0 if settings.greedy else settings.temperature,
+        rng=np.random.default_rng(settings.seed),
+    )
+    print(prompt, end="")
+    for token in vocabulary.decode(islice(tokens, settings.length)):
+        print("\N{REPLACEMENT CHARACTER}" if token == UNK else token, end="", flush=True)
+        if token == EOS:
+            break
+    print()
+    if counting:
+        longest = longest_solved(model, parameters, vocabulary)
+        console.print(f"longest n: a^m b is continued rightly, greedily, for all m up to {longest}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(tyro.cli(Settings, description=__doc__))
