@@ -34,5 +34,5 @@ def log_softmax(logits: Shaped[np.ndarray, "*batch V"]) -> Shaped[np.ndarray, "*
     The shift by the largest real part leaves the value unchanged (softmax is invariant to a
     constant) and keeps ``exp`` from overflowing.
     """
-    shifted = logits - logits.real.max(axis=-1, keepdims=True)
+    shifted = logits - np.real(logits).max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

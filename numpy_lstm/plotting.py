@@ -17,32 +17,40 @@ def plot_curves(
     Args:
         path: PNG file to write.
         log: records of a run, as `scripts/train.py` logs them: steps with "step" and "loss",
-            validations with "step" and "validation_loss"; both with "torch_loss" where torch ran.
+            validations with "step" and "validation_loss"; both with "torch_loss" where torch ran,
+            and steps then with "divergence" and "noise_floor", which get a panel of their own.
         floor: lowest expected validation loss, where it is known.
         title: heading.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-
-    def curve(key: str, source: Sequence[Mapping[str, Any]], **style: Any) -> None:
-        points = [(record["step"], record[key]) for record in source if key in record]
-        if points:
-            axes.plot(*zip(*points, strict=True), **style)
-
     steps = [record for record in log if "loss" in record]
     validations = [record for record in log if "validation_loss" in record]
-    curve("loss", steps, color="C0", alpha=0.5, lw=1, label="training batch")
-    curve("torch_loss", steps, color="k", lw=0.8, ls=":", label="training batch, torch")
-    curve("validation_loss", validations, color="C1", marker="o", ms=4, label="validation")
-    curve("torch_loss", validations, color="k", ls="", marker="x", label="validation, torch")
+    compared = any("noise_floor" in record for record in steps)
+    figure = Figure(figsize=(8, 7 if compared else 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, *below = figure.subplots(1 + compared, sharex=True, squeeze=False)[:, 0]
+
+    def curve(panel: Any, key: str, source: Sequence[Mapping[str, Any]], **style: Any) -> None:
+        points = [(record["step"], record[key]) for record in source if key in record]
+        if points:
+            panel.plot(*zip(*points, strict=True), **style)
+
+    curve(axes, "loss", steps, color="C0", alpha=0.5, lw=1, label="training batch")
+    curve(axes, "torch_loss", steps, color="k", lw=0.8, ls=":", label="training batch, torch")
+    curve(axes, "validation_loss", validations, color="C1", marker="o", ms=4, label="validation")
+    curve(axes, "torch_loss", validations, color="k", ls="", marker="x", label="validation, torch")
     if floor is not None:
         axes.axhline(floor, color="C3", lw=1, ls="--", label=f"validation floor, {floor:.4f}")
-    axes.set(xlabel="training step", ylabel="loss, nats per token", title=title)
+    axes.set(ylabel="loss, nats per token", title=title)
     axes.set_ylim(bottom=0)
-    axes.legend()
-    axes.grid(alpha=0.3)
+    for panel in below:
+        curve(panel, "divergence", steps, color="k", lw=0.8, label="torch from NumPy")
+        curve(panel, "noise_floor", steps, color="C2", lw=1.5, label="rounding-noise floor")
+        panel.set(ylabel="difference of training losses", yscale="log")
+    for panel in (axes, *below):
+        panel.legend()
+        panel.grid(alpha=0.3)
+    (axes, *below)[-1].set_xlabel("training step")
     figure.savefig(path)

@@ -39,7 +39,7 @@ class Output:
     """Folder for log.jsonl, curves.png and best.safetensors."""
     oracle: bool = False
     """Train a torch.nn.LSTMCell beside it, and compare every gradient of every time step."""
-    twins: int = 8
+    twins: int = 4
     """With the oracle: NumPy runs one ulp apart, which measure the rounding noise."""
     parity_every: int = 1
     """With the oracle: compare all time steps in every so many training steps."""
@@ -99,19 +99,22 @@ class Run:
         parameters = self.experiment.parameters(self.model)
         records = train(self.model, parameters, self.task, self.recipe)
         if not self.output.oracle:
-            return ((record, None) for record in records)
-        from torch_oracle.lockstep import lockstep  # torch is needed for the oracle alone
+            yield from ((record, None) for record in records)
+            return
+        from torch_oracle.lockstep import lockstep, parity_worker  # only here is torch needed
         from torch_oracle.report import LockstepSummary
 
         self.summary = LockstepSummary()
-        return lockstep(
-            records,
-            self.model,
-            self.recipe,
-            self.task,
-            twins=self.output.twins,
-            parity_every=self.output.parity_every,
-        )
+        with parity_worker(self.output.threads) as worker:
+            yield from lockstep(
+                records,
+                self.model,
+                self.recipe,
+                self.task,
+                twins=self.output.twins,
+                parity_every=self.output.parity_every,
+                executor=worker,
+            )
 
     def train(self) -> None:
         """Train to the end, or until Ctrl-C; then draw the curves of what was logged."""
@@ -150,6 +153,11 @@ class Run:
             assert self.summary is not None
             self.summary.add(record, agreement)
             entry["torch_loss"] = agreement.torch_loss
+            name = "loss" if isinstance(record, Step) else "validation loss"
+            entry["divergence"], entry["noise_floor"] = (
+                agreement.divergence[name],
+                agreement.floor[name],
+            )
             entry["worst_divergence_in_noise_floors"] = max(agreement.ratios.values())
             if agreement.parity is not None:
                 entry["worst_parity_distance"] = agreement.parity.worst

@@ -64,8 +64,8 @@ class Noise:
 
     def units(self, shape: tuple[int, ...]) -> np.ndarray:
         """One to two units up or down: always a move, and two seldom cancel."""
-        magnitude = self._rng.uniform(1.0, 2.0, shape)
-        return self._sign * np.where(self._rng.random(shape) < 0.5, magnitude, -magnitude)
+        uniform = self._rng.uniform(-1.0, 1.0, shape)
+        return self._sign * (uniform + np.copysign(1.0, uniform))
 
     def neighbour(self, array: np.ndarray) -> np.ndarray:
         """Each element's neighbouring number; zeros and integers stay."""
@@ -86,22 +86,26 @@ class Noisy:
         units = torch.from_numpy(self._noise.units(tuple(output.shape))).to(output.dtype)
         return output + units * (scale * torch.finfo(output.dtype).eps / 2)
 
-    def _sigmoid(self, a: torch.Tensor) -> torch.Tensor:
-        # The roundoff of (1 + tanh(a/2))/2 is that of 1, however small the result.
-        s = self._absolute(a.detach().sigmoid(), 1.0)
-        return _FromOutput.apply(a, s, s * (1 - s))
-
-    def _tanh(self, a: torch.Tensor) -> torch.Tensor:
-        y = torch.from_numpy(self._noise.neighbour(a.detach().tanh().numpy()))
-        return _FromOutput.apply(a, y, 1 - y * y)
+    def _neighbour(self, output: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self._noise.neighbour(output.numpy()))
 
     def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
-        """See `Arithmetic`."""
-        a_i, a_f, a_g, a_o = a.chunk(4, dim=1)
-        i, f, g, o = self._sigmoid(a_i), self._sigmoid(a_f), self._tanh(a_g), self._sigmoid(a_o)
+        """See `Arithmetic`.
+
+        A sigmoid's noise is absolute: the roundoff of (1 + tanh(a/2))/2 is that of 1, however
+        small the result.
+        """
+        a_i, a_f, a_g, a_o = a.detach().chunk(4, dim=1)
+        s = self._absolute(torch.cat([a_i, a_f, a_o], dim=1).sigmoid(), 1.0)
+        i, f, o = s.chunk(3, dim=1)
+        g = self._neighbour(a_g.tanh())
+        di, df, do = (s * (1 - s)).chunk(3, dim=1)
+        outputs, derivatives = torch.cat([i, f, g, o], 1), torch.cat([di, df, 1 - g * g, do], 1)
+        i, f, g, o = _FromOutput.apply(a, outputs, derivatives).chunk(4, dim=1)
         c = f * c_prev + i * g
-        c.retain_grad()
-        return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * self._tanh(c)}
+        tanh_c = self._neighbour(c.detach().tanh())
+        h = o * _FromOutput.apply(c, tanh_c, 1 - tanh_c * tanh_c)
+        return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
 
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """See `Arithmetic`. The noise is that of the logits' scale, which the shift cancels."""

@@ -77,13 +77,21 @@ def roundoff(array: np.ndarray) -> float:
     return float(np.finfo(array.dtype).eps) / 2 * float(np.abs(array).max(initial=0.0))
 
 
-def distance(actual: np.ndarray, reference: np.ndarray, twins: Sequence[np.ndarray] = ()) -> float:
+def distance(
+    actual: np.ndarray,
+    reference: np.ndarray,
+    twins: Sequence[np.ndarray] = (),
+    terms: np.ndarray | None = None,
+) -> float:
     """Distance of two tensors; see the module.
 
     Args:
         actual: the tensor to judge.
         reference: the tensor to judge it by, of the same shape.
         twins: the reference with noise; without any, roundoff alone counts.
+        terms: where the reference is a sum over the first axis of these terms, its roundoff is that
+            of the sum of their magnitudes, since terms that cancel leave their rounding behind
+            (Higham 2002, section 4.2: the error is at most (n - 1) u times that sum).
 
     Raises:
         ValueError: the shapes differ.
@@ -94,7 +102,8 @@ def distance(actual: np.ndarray, reference: np.ndarray, twins: Sequence[np.ndarr
     if error == 0:
         return 0.0
     noise = [float(np.abs(twin - reference).max()) for twin in twins]
-    unit = max([roundoff(reference), *noise])
+    scale = reference if terms is None else np.abs(terms).sum(axis=0)
+    unit = max([roundoff(scale), *noise])
     return error / unit if np.isfinite(error) and unit > 0 else float("inf")
 
 
@@ -127,7 +136,12 @@ def compare(actual: Trace, reference: Trace, twins: Sequence[Trace]) -> Comparis
         for name, values in reference.steps.items()
     }
     totals = {
-        name: distance(actual.totals[name], value, [twin.totals[name] for twin in twins])
+        name: distance(
+            actual.totals[name],
+            value,
+            [twin.totals[name] for twin in twins],
+            terms=reference.steps.get(name),
+        )
         for name, value in reference.totals.items()
     }
     for name, t in order(reference):

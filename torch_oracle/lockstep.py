@@ -10,12 +10,17 @@ coefficients and every parameter.
 Beside this free run, each step's gradients are compared at tied weights (`compare.check_parity`).
 """
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch.nn.utils import clip_grad_norm_
 
 from numpy_lstm.batching import Batch
@@ -84,6 +89,7 @@ def lockstep(
     *,
     twins: int = 8,
     parity_every: int = 1,
+    executor: Executor | None = None,
 ) -> Iterator[tuple[Step | Validation, Agreement]]:
     """Follow a training run with torch and with NumPy twins, record by record.
 
@@ -94,6 +100,7 @@ def lockstep(
         task: for the validation batches.
         twins: runs that measure the noise floor.
         parity_every: compare all time steps at tied weights at every so many steps; 0 for never.
+        executor: where that comparison runs, beside the free runs; here when None.
 
     Yields:
         Each record, with its `Agreement`.
@@ -108,12 +115,27 @@ def lockstep(
         if isinstance(record, Validation):
             yield record, _follow_validation(runs, record, task.validation_batches())
             continue
+        if not parity_every or record.index % parity_every:
+            yield record, _follow_step(runs, record)
+            continue
+        problem = step_problem(model, recipe, record)
+        check = partial(check_parity, problem, seed=record.index, pairs=1)
+        later = executor.submit(check) if executor is not None else None
         agreement = _follow_step(runs, record)
-        if parity_every and record.index % parity_every == 0:
-            problem = step_problem(model, recipe, record)
-            parity = check_parity(problem, seed=record.index, pairs=1)
-            agreement = replace(agreement, parity=parity)
-        yield record, agreement
+        parity = later.result() if later is not None else check()
+        yield record, replace(agreement, parity=parity)
+
+
+def parity_worker(threads: int) -> ProcessPoolExecutor:
+    """A process for the comparisons at tied weights; Ctrl-C is left to the main process."""
+    context = get_context("spawn")  # a fork would inherit the threads' locks
+    return ProcessPoolExecutor(1, context, _start_worker, (threads,))
+
+
+def _start_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
 
 
 def _start(

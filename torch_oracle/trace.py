@@ -209,8 +209,8 @@ def torch_trace(problem: Problem, noise: Noise | None = None) -> Trace:
             log_probabilities = arithmetic.log_softmax(record["logits"])
             record["loss"] = functional.nll_loss(log_probabilities, target, reduction="none")
             scalar = scalar + problem.dloss * torch.where(alive[:, 0], record["loss"], 0).sum()
-        for tensor in record.values():
-            if tensor.requires_grad:
+        for name, tensor in record.items():
+            if name not in (*GATES, "loss"):
                 tensor.retain_grad()
         records.append(record)
         h, c = torch.where(alive, record["h"], h), torch.where(alive, record["c"], c)
