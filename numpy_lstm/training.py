@@ -211,7 +211,8 @@ def train(
                 loss_sum, gradients, state = batch_gradients(
                     model, position, batch, loss_divisor(recipe.divisor, batch)
                 )
-                coefficients, after = apply_gradients(recipe, position, gradients, state, lr)
+                with np.errstate(over="ignore", invalid="ignore"):  # the next step reports it
+                    coefficients, after = apply_gradients(recipe, position, gradients, state, lr)
             except InputError as error:
                 raise InputError(f"training diverged at step {index}: {error}") from error
             loss, seconds = float(loss_sum / batch.tokens), time.perf_counter() - start

@@ -38,7 +38,7 @@ def test_anything_is_infinitely_far_from_a_reference_of_exact_zeros():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ValueError, match=r"expected shape \(2,\), got \(1,\)"):
+    with pytest.raises(ValueError, match=r"expected shape \(1, 2\), got \(1, 1\)"):
         distance(np.zeros(1), np.zeros(2))
 
 

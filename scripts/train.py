@@ -39,7 +39,7 @@ class Output:
     """Folder for log.jsonl, curves.png and best.safetensors."""
     oracle: bool = False
     """Train a torch.nn.LSTMCell beside it, and compare every gradient of every time step."""
-    twins: int = 4
+    twins: int = 8
     """With the oracle: NumPy runs one ulp apart, which measure the rounding noise."""
     parity_every: int = 1
     """With the oracle: compare all time steps in every so many training steps."""
@@ -93,6 +93,7 @@ class Run:
         self.best: Validation | None = None
         self.last: Validation | None = None
         self.summary = None
+        self.start = time.perf_counter()
 
     def records(self) -> Iterator[tuple[Step | Validation, Any]]:
         """The records of training, each with torch's agreement where the oracle runs."""
@@ -169,11 +170,12 @@ class Run:
     def validated(self, record: Validation, entry: dict[str, Any]) -> None:
         """Show a validation, and keep the weights if they are the best so far."""
         self.last = record
-        text = f"epoch {record.epoch:3d}  validation {record.loss:.4f} nats per token"
+        elapsed = time.perf_counter() - self.start
+        text = f"{elapsed:4.0f} s  epoch {record.epoch:2d}  validation {record.loss:.4f} nats/token"
         if self.task.floor is not None:
-            text += f"  excess over the floor {record.loss - self.task.floor:+.4f}"
+            text += f"  excess {record.loss - self.task.floor:+.4f}"
         if "torch_loss" in entry:
-            text += f"  torch {abs(entry['torch_loss'] - record.loss):.0e} away"
+            text += f"  torch {abs(entry['torch_loss'] - record.loss):.0e} off"
         self.console.print(text, highlight=False)
         if self.best is None or record.loss < self.best.loss:
             self.best = record
@@ -239,7 +241,6 @@ def main(command: Command) -> int:
         task: Task = command.experiment.task(command.file)
     else:
         task = command.experiment.task()
-    start = time.perf_counter()
     run = Run(experiment, task, output, console)
     with threadpool_limits(output.threads):
         try:
@@ -248,7 +249,7 @@ def main(command: Command) -> int:
             console.print(f"interrupted; the log and the best weights so far are in {output.out}")
             return 130
         holds = report(run)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - run.start
     console.print(
         f"{seconds:.0f} s; log, curves and best weights are in {output.out}", highlight=False
     )

@@ -66,45 +66,52 @@ class Comparison:
 
     def by_tensor(self) -> dict[str, float]:
         """The largest distance of each tensor, over steps and total."""
-        worst = {name: float(distances.max()) for name, distances in self.steps.items()}
+        worst = {name: float(values.max()) for name, values in self.steps.items()}
         for name, distance in self.totals.items():
             worst[name] = max(distance, worst.get(name, 0.0))
         return worst
 
 
-def roundoff(array: np.ndarray) -> float:
-    """Unit roundoff at the scale of the array's largest magnitude."""
-    return float(np.finfo(array.dtype).eps) / 2 * float(np.abs(array).max(initial=0.0))
-
-
-def distance(
+def distances(
     actual: np.ndarray,
     reference: np.ndarray,
     twins: Sequence[np.ndarray] = (),
-    terms: np.ndarray | None = None,
-) -> float:
-    """Distance of two tensors; see the module.
+    magnitudes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Distance of each pair of tensors along the first axis; see the module.
 
     Args:
-        actual: the tensor to judge.
-        reference: the tensor to judge it by, of the same shape.
+        actual: the tensors to judge [T, ...].
+        reference: those to judge them by, of the same shape.
         twins: the reference with noise; without any, roundoff alone counts.
-        terms: where the reference is a sum over the first axis of these terms, its roundoff is that
-            of the sum of their magnitudes, since terms that cancel leave their rounding behind
-            (Higham 2002, section 4.2: the error is at most (n - 1) u times that sum).
+        magnitudes: for tensors that are sums of n terms, the sum of the terms' magnitudes times
+            the root of n. Terms that cancel leave their rounding behind: the error of a sum is of
+            the order of root n times the roundoff of that sum (Higham & Mary 2019, "A new approach
+            to probabilistic rounding error analysis"), and at most n - 1 times.
 
     Raises:
         ValueError: the shapes differ.
     """
     if actual.shape != reference.shape:
         raise ValueError(f"expected shape {reference.shape}, got {actual.shape}")
-    error = float(np.abs(actual - reference).max(initial=0.0))
-    if error == 0:
-        return 0.0
-    noise = [float(np.abs(twin - reference).max()) for twin in twins]
-    scale = reference if terms is None else np.abs(terms).sum(axis=0)
-    unit = max([roundoff(scale), *noise])
-    return error / unit if np.isfinite(error) and unit > 0 else float("inf")
+
+    def largest(array: np.ndarray) -> np.ndarray:
+        return np.abs(array).reshape(len(array), -1).max(axis=1, initial=0.0).astype(np.float64)
+
+    error = largest(actual - reference)
+    unit = largest(reference if magnitudes is None else magnitudes)
+    unit *= np.finfo(reference.dtype).eps / 2
+    for twin in twins:
+        unit = np.maximum(unit, largest(twin - reference))
+    result = np.full(len(error), np.inf)
+    np.divide(error, unit, out=result, where=np.isfinite(error) & (unit > 0))
+    result[error == 0] = 0.0
+    return result
+
+
+def distance(actual: np.ndarray, reference: np.ndarray, twins: Sequence[np.ndarray] = ()) -> float:
+    """Distance of two tensors; see `distances`."""
+    return float(distances(actual[None], reference[None], [twin[None] for twin in twins])[0])
 
 
 def order(trace: Trace) -> Iterator[tuple[str, int | None]]:
@@ -126,24 +133,19 @@ def _existing(
 
 def compare(actual: Trace, reference: Trace, twins: Sequence[Trace]) -> Comparison:
     """Distances of every tensor at every step, and the first that exceeds K."""
+    magnitudes = reference.magnitudes
     steps = {
-        name: np.array(
-            [
-                distance(actual.steps[name][t], value, [twin.steps[name][t] for twin in twins])
-                for t, value in enumerate(values)
-            ]
+        name: distances(
+            actual.steps[name], value, [twin.steps[name] for twin in twins], magnitudes.get(name)
         )
-        for name, values in reference.steps.items()
+        for name, value in reference.steps.items()
     }
-    totals = {
-        name: distance(
-            actual.totals[name],
-            value,
-            [twin.totals[name] for twin in twins],
-            terms=reference.steps.get(name),
-        )
-        for name, value in reference.totals.items()
-    }
+    totals = {}
+    for name, value in reference.totals.items():
+        terms = magnitudes[name].sum(axis=0)[None] if name in magnitudes else None
+        others = [twin.totals[name][None] for twin in twins]
+        (far,) = distances(actual.totals[name][None], value[None], others, terms)
+        totals[name] = float(far)
     for name, t in order(reference):
         if (totals[name] if t is None else steps[name][t]) > K:
             return Comparison(steps, totals, _divergence(name, t, actual, reference, steps, totals))

@@ -246,8 +246,9 @@ def _twin_step(
     order = np.random.default_rng([seed, N]).permutation(N)
     divisor = loss_divisor(runs.recipe.divisor, batch)
     results = []
+    carried = before.state if batch.continues else None
     for part in (p for p in np.array_split(order, 2) if p.size):
-        state = None if before.state is None else tuple(s[part] for s in before.state)
+        state = None if carried is None else (carried[0][part], carried[1][part])
         rows = replace(
             batch,
             inputs=batch.inputs[:, part],

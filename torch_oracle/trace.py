@@ -5,8 +5,8 @@ All arrays are padded and time-major, zero where a sequence has ended. `dh` and 
 contribution to the sum of (13) and (18).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -75,10 +75,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Trace:
-    """Per step: name -> [T, ...]. Totals: h_n, c_n, dh0, dc0 and the parameters' gradients."""
+    """Per step: name -> [T, ...]. Totals: h_n, c_n, dh0, dc0 and the parameters' gradients.
+
+    `magnitudes` [T, ...], from torch alone: of each contribution, which is a sum over the batch,
+    the sum of its terms' magnitudes times the root of their number.
+    """
 
     steps: dict[str, np.ndarray]
     totals: dict[str, np.ndarray]
+    magnitudes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def contribution(parameter: str) -> str:
@@ -220,7 +225,8 @@ def torch_trace(problem: Problem, noise: Noise | None = None) -> Trace:
     totals = {"h_n": h.detach(), "c_n": c.detach(), "dh0": _gradient(h0), "dc0": _gradient(c0)}
     totals |= {contribution(name): _gradient(leaf) for name, leaf in leaves.items()}
     steps = _torch_layout(records, x, lengths, list(leaves))
-    return Trace(_arrays(steps), _arrays(totals))
+    magnitudes = {} if noise is not None else _magnitudes(steps, x.detach(), h0.detach(), leaves)
+    return Trace(_arrays(steps), _arrays(totals), _arrays(magnitudes))
 
 
 def _torch_layout(
@@ -246,6 +252,23 @@ def _torch_layout(
     for k, gate in enumerate(GATES):
         steps |= {f"a_{gate}": a[k], f"da_{gate}": da[k]}
     return steps | {contribution(name): gradients(cell_name(name)) for name in parameters}
+
+
+def _magnitudes(
+    steps: Tensors, x: torch.Tensor, h0: torch.Tensor, parameters: Iterable[str]
+) -> Tensors:
+    """|delta|^T |input| for each weight, |delta| summed for each bias; see `Trace`."""
+    N = h0.shape[0]
+    da = torch.cat([steps[f"da_{gate}"] for gate in GATES], dim=2).abs()
+    h_prev = torch.cat([h0[None], steps["h"][:-1]])
+    inputs = {"weight_ih": x, "weight_hh": h_prev, "projection.weight": steps["h"]}
+    magnitudes = {}
+    for name in parameters:
+        delta = steps["dlogits"].abs() if name.startswith("projection") else da
+        factor = inputs.get(name.removeprefix("lstm.").removesuffix("_l0"))
+        sums = delta.sum(dim=1) if factor is None else delta.transpose(1, 2) @ factor.abs()
+        magnitudes[contribution(name)] = sums * N**0.5
+    return magnitudes
 
 
 def _torch_inputs(problem: Problem) -> torch.Tensor:
