@@ -1,1 +1,40 @@
 """A hand-written NumPy LSTM language model, proven against PyTorch (see README.md)."""
+
+from numpy_lstm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from numpy_lstm.errors import InputError
+from numpy_lstm.initialization import init_language_model, init_lstm
+from numpy_lstm.language_model import (
+    LanguageModel,
+    language_model_backward,
+    language_model_forward,
+    predict,
+)
+from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
+from numpy_lstm.optimizers import SGD, Adam, AdamW
+from numpy_lstm.sampling import generate
+from numpy_lstm.training import Recipe, evaluate, train
+from numpy_lstm.vocabulary import Vocabulary
+
+__all__ = [
+    "LSTM",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Checkpoint",
+    "InputError",
+    "LanguageModel",
+    "Recipe",
+    "Vocabulary",
+    "evaluate",
+    "generate",
+    "init_language_model",
+    "init_lstm",
+    "language_model_backward",
+    "language_model_forward",
+    "load_checkpoint",
+    "lstm_backward",
+    "lstm_forward",
+    "predict",
+    "save_checkpoint",
+    "train",
+]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from numpy_lstm.batching import Batch
-from numpy_lstm.errors import InputError, check, check_positive
+from numpy_lstm.errors import InputError, check, check_finite, check_positive
 from numpy_lstm.language_model import (
     LanguageModel,
     State,
@@ -169,6 +169,23 @@ def apply_gradients(
     return coefficients, Position(parameters, optimizer, state)
 
 
+def _step(
+    model: LanguageModel, recipe: Recipe, before: Position, batch: Batch, lr: float, complaint: str
+) -> tuple[Any, dict[str, np.ndarray], dict[str, float], Position]:
+    """Loss sum, gradients, coefficients and position after; an overflow becomes one sentence."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            divisor = loss_divisor(recipe.divisor, batch)
+            loss_sum, gradients, state = batch_gradients(model, before, batch, divisor)
+            coefficients, after = apply_gradients(recipe, before, gradients, state, lr)
+        check(np.isfinite(loss_sum), f"the loss is {loss_sum}")
+        for name, parameter in after.parameters.items():
+            check_finite(name, parameter)
+    except InputError as error:
+        raise InputError(f"{complaint}: {error}; lower the learning rate") from error
+    return loss_sum, gradients, coefficients, after
+
+
 def evaluate(model: LanguageModel, parameters: Parameters, batches: Sequence[Batch]) -> float:
     """Loss over all real tokens of the batches, in nats per token; nothing is changed."""
     total, tokens, state = 0.0, 0, None
@@ -207,14 +224,9 @@ def train(
         for batch in task.training_batches(epoch):
             start = time.perf_counter()
             lr = learning_rate(recipe.schedule, recipe.optimizer.lr, index, total_steps)
-            try:
-                loss_sum, gradients, state = batch_gradients(
-                    model, position, batch, loss_divisor(recipe.divisor, batch)
-                )
-                with np.errstate(over="ignore", invalid="ignore"):  # the next step reports it
-                    coefficients, after = apply_gradients(recipe, position, gradients, state, lr)
-            except InputError as error:
-                raise InputError(f"training diverged at step {index}: {error}") from error
+            loss_sum, gradients, coefficients, after = _step(
+                model, recipe, position, batch, lr, f"training diverged at step {index}"
+            )
             loss, seconds = float(loss_sum / batch.tokens), time.perf_counter() - start
             yield Step(
                 epoch, index, lr, batch, position, loss, gradients, coefficients, after, seconds

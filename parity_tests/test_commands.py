@@ -156,7 +156,7 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
                 9,
                 *out,
             ),
-            "inf at index",
+            "training diverged at step",
         ),
         "missing checkpoint": (("sample.py", tmp_path / "no"), "no such file"),
         "truncated checkpoint": (("sample.py", broken), "was it truncated?"),
