@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from numpy_lstm.errors import InputError, check_parameters
+from numpy_lstm.errors import InputError, check, check_parameters
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import Parameters
 from numpy_lstm.vocabulary import Vocabulary
@@ -84,25 +84,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            check(
+                metadata.get("format") == FORMAT,
+                f"{path}: expected a checkpoint of this package ({FORMAT}),"
+                f" got format {metadata.get('format')!r}",
+            )
             parameters = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); was it truncated?"
         ) from error
-    if metadata.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: expected a checkpoint of this package ({FORMAT}),"
-            f" got format {metadata.get('format')!r}"
-        )
+    except TypeError as error:  # a dtype that NumPy does not have
+        raise InputError(f"{path}: expected float32 or float64 tensors ({error})") from error
     try:
         header = json.loads(metadata["header"])
-        model = LanguageModel(**header["model"])
-        vocabulary = Vocabulary(tuple(header["vocabulary"]))
+        model, notes = LanguageModel(**header["model"]), header["notes"]
+        vocabulary = Vocabulary(tuple(map(str, header["vocabulary"])))
         check_parameters(parameters, model.parameter_shapes())
         if len(vocabulary) != model.vocab_size:
             expected, got = model.vocab_size, len(vocabulary)
             raise InputError(f"vocabulary: expected vocab_size = {expected} tokens, got {got}")
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise InputError(f"{path}: its header lacks {error}") from error
+    except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
     ordered = {name: parameters[name] for name in model.parameter_shapes()}
-    return Checkpoint(model, vocabulary, ordered, header["notes"])
+    return Checkpoint(model, vocabulary, ordered, notes)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,6 +19,12 @@ def check(condition: bool | np.bool, message: str) -> None:
     """Raise ``InputError(message)`` unless ``condition`` holds."""
     if not condition:
         raise InputError(message)
+
+
+def check_choice(name: str, value: str, literal: Any) -> None:
+    """Raise unless ``value`` is one of the strings of a ``Literal`` type."""
+    choices = get_args(literal)
+    check(value in choices, f"{name}: expected one of {list(choices)}, got {value!r}")
 
 
 def check_positive(**sizes: int) -> None:
@@ -73,7 +80,7 @@ def check_parameters(parameters: Mapping[str, np.ndarray], shapes: Mapping[str, 
     dtype = next(iter(parameters.values())).dtype
     check(
         np.issubdtype(dtype, np.inexact) and dtype != np.float16,
-        f"parameters: expected float32 or float64, got {dtype}",
+        f"parameters: expected a floating dtype such as float32 or float64, got {dtype}",
     )
     for name, shape in shapes.items():
         check_array(name, parameters[name], shape, dtype)
@@ -82,9 +89,12 @@ def check_parameters(parameters: Mapping[str, np.ndarray], shapes: Mapping[str, 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """For commands: an `InputError` becomes one line on stderr and exit status 2."""
+    """For commands: an `InputError` becomes one line and exit status 2; Ctrl-C status 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

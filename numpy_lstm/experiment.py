@@ -6,13 +6,16 @@ from typing import Literal
 
 import numpy as np
 
-from numpy_lstm.errors import check
+from numpy_lstm.errors import check, check_choice
 from numpy_lstm.initialization import InputInit, init_language_model
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.optimizers import SGD, Adam, AdamW, Clipping, Optimizer, Schedule
 from numpy_lstm.tasks.counting import CountingTask
 from numpy_lstm.tasks.text import TextTask, read_text
 from numpy_lstm.training import Divisor, Recipe
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+DType = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Experiment:
     """Initial bias of the forget gate."""
     input_init: InputInit = "orthogonal"
     """Initial input weights: orthogonal, or uniform within 1 / sqrt(inputs)."""
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    optimizer: OptimizerName = "adam"
     """Update rule."""
     lr: float = 1e-2
     """Learning rate (of the first step, where a schedule changes it)."""
@@ -45,12 +48,14 @@ class Experiment:
     """Divide the gradient of the summed loss by the batch's sequences, or by its real tokens."""
     epochs: int = 30
     """Passes over the training data."""
-    dtype: Literal["float32", "float64"] = "float64"
+    dtype: DType = "float64"
     """Floating-point type of all arithmetic."""
     seed: int = 0
     """Decides everything random."""
 
     def __post_init__(self) -> None:
+        check_choice("optimizer", self.optimizer, OptimizerName)
+        check_choice("dtype", self.dtype, DType)
         check(self.seed >= 0, f"seed: expected an integer of at least 0, got {self.seed}")
         check(
             self.momentum == 0 or self.optimizer == "sgd",
@@ -121,7 +126,7 @@ class TextExperiment(Experiment):
     """Divide the gradient of the summed loss by the batch's sequences, or by its real tokens."""
     epochs: int = 8
     """Passes over the training data."""
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: DType = "float32"
     """Floating-point type of all arithmetic."""
     streams: int = 50
     """Contiguous streams read side by side, each carrying its state."""

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
+from numpy_lstm.errors import check_choice
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM
 
@@ -52,6 +53,7 @@ def init_lstm(
         input_init: each gate's block of W_ih orthogonal, or uniform within 1 / sqrt(I).
     """
     I, H = config.input_size, config.hidden_size
+    check_choice("input_init", input_init, InputInit)
 
     def input_block() -> np.ndarray:
         if input_init == "orthogonal":

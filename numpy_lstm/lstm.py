@@ -114,7 +114,8 @@ def lstm_forward(
         config: sizes and bias convention.
         parameters: arrays named and shaped as `LSTM.parameter_shapes` says, of one dtype, which
             is the dtype of all arithmetic.
-        x: inputs [T, N, I]; or integers [T, N], which stand for one-hot vectors of length I.
+        x: inputs [T, N, I]; or integers [T, N], which stand for one-hot vectors of length I. The
+            cache refers to x and the parameters: leave both unchanged until the backward pass.
         h0: initial hidden states [N, H]; zero when None.
         c0: initial cell states [N, H]; zero when None.
         lengths: number of real steps of each sequence, 1 .. T, in any order; all T when None.
@@ -126,10 +127,12 @@ def lstm_forward(
     Raises:
         InputError: parameters or data of the wrong name, shape or dtype, or not finite.
     """
+    check(x.ndim in (2, 3), f"x: expected [T, N, I], or integers [T, N], got {list(x.shape)}")
     packing = make_packing(x.shape[0], x.shape[1], lengths)
     cache = packed_forward(config, parameters, packing.pack(x), packing, h0, c0)
     h_n, c_n = final_states(cache)
-    return (packing.unpack(cache.y), h_n, c_n), cache
+    y = packing.unpack(cache.y)
+    return (y.copy() if np.shares_memory(y, cache.h) else y, h_n, c_n), cache
 
 
 def lstm_backward(
@@ -149,7 +152,9 @@ def lstm_backward(
     packing = cache.packing
     T, N, H = packing.T, packing.N, cache.config.hidden_size
     check(dy.shape == (T, N, H), f"dy: expected [T, N, H] = {[T, N, H]}, got {list(dy.shape)}")
-    steps, dh0, dc0 = packed_backward(packing.pack(dy), cache, dh_n, dc_n)
+    dy = packing.pack(dy)
+    check_array("dy (of the real tokens)", dy, (("M", len(dy)), ("H", H)), cache.h.dtype)
+    steps, dh0, dc0 = packed_backward(dy, cache, dh_n, dc_n)
     dx = packing.unpack(input_gradient(cache, steps))
     return LSTMGradients(parameter_gradients(cache, steps), dx, dh0, dc0)
 
@@ -287,8 +292,8 @@ def _input_projection(config: LSTM, parameters: Parameters, x: np.ndarray) -> np
     if np.issubdtype(x.dtype, np.integer):
         check(
             x.ndim == 1 and x.min() >= 0 and x.max() < I,
-            f"x: expected integers 0 to I - 1 = {I - 1} in an array [T, N],"
-            f" got {x.min()} to {x.max()} with {x.ndim - 1} axes after [T, N]",
+            f"x (tokens): expected integers 0 to I - 1 = {I - 1} in an array [T, N],"
+            f" got {x.min()} to {x.max()}",
         )
         a = np.ascontiguousarray(W_ih.T)[x]
     else:

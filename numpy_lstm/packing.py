@@ -80,6 +80,9 @@ def make_packing(T: int, N: int, lengths: Int[np.ndarray, " N"] | None = None) -
     if lengths is None or (lengths.shape == (N,) and (lengths == T).all()):
         starts = tuple(range(0, T * N + 1, N))
         return Packing(T, N, np.arange(N), (N,) * T, starts, None, T * N + np.arange(N))
+    check(
+        np.issubdtype(lengths.dtype, np.integer), f"lengths: expected integers, got {lengths.dtype}"
+    )
     check(lengths.shape == (N,), f"lengths: expected [N] = [{N}], got {list(lengths.shape)}")
     wrong = np.flatnonzero((lengths < 1) | (lengths > T))
     check(

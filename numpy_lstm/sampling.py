@@ -48,7 +48,8 @@ def generate(
         if rng is None or temperature == 0:
             token = int(logits.argmax())
         else:
-            probabilities = np.exp(log_softmax(logits / temperature))
+            scaled = (logits - logits.max()) / max(temperature, np.finfo(float).tiny)
+            probabilities = np.exp(log_softmax(np.maximum(scaled, -1e300)))
             token = int(rng.choice(len(logits), p=probabilities))
         yield token
         tokens = np.array([token])

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from numpy_lstm.batching import Batch
-from numpy_lstm.errors import InputError, check, check_finite, check_positive
+from numpy_lstm.errors import InputError, check, check_choice, check_finite, check_positive
 from numpy_lstm.language_model import (
     LanguageModel,
     State,
@@ -55,6 +55,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_positive(epochs=self.epochs)
+        check_choice("clipping", self.clipping, Clipping)
+        check_choice("divisor", self.divisor, Divisor)
+        check_choice("schedule", self.schedule, Schedule)
         check(
             self.max_norm is None or 0 < self.max_norm < math.inf,
             f"max_norm: expected a positive number or none, got {self.max_norm}",
@@ -182,25 +185,31 @@ def _step(
         for name, parameter in after.parameters.items():
             check_finite(name, parameter)
     except InputError as error:
-        raise InputError(f"{complaint}: {error}; lower the learning rate") from error
+        raise InputError(f"{complaint}: {error}") from error
     return loss_sum, gradients, coefficients, after
 
 
 def evaluate(model: LanguageModel, parameters: Parameters, batches: Sequence[Batch]) -> float:
-    """Loss over all real tokens of the batches, in nats per token; nothing is changed."""
+    """Loss over all real tokens of the batches, in nats per token; nothing is changed.
+
+    Raises:
+        InputError: parameters or loss are not finite.
+    """
     total, tokens, state = 0.0, 0, None
     for batch in batches:
-        outputs, _ = language_model_forward(
-            model,
-            parameters,
-            batch.inputs,
-            batch.targets,
-            batch.lengths,
-            state if batch.continues else None,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            outputs, _ = language_model_forward(
+                model,
+                parameters,
+                batch.inputs,
+                batch.targets,
+                batch.lengths,
+                state if batch.continues else None,
+            )
         state = (outputs.h_n, outputs.c_n)
         total += float(outputs.losses.sum(dtype=np.float64))
         tokens += batch.tokens
+    check(math.isfinite(total), f"validation: expected a finite loss, got {total}")
     return total / tokens
 
 

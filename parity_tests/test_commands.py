@@ -39,7 +39,7 @@ def counting(tmp_path_factory):
 def test_training_with_the_oracle_prints_the_verdicts_and_exits_0(counting):
     _, result = counting
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("holds") == 3
+    assert result.stdout.count("holds") == 4
     assert "FAILS" not in result.stdout
     for name in ("longest n solved", "da_f", "dW_hh", "clip coefficient", "validation loss"):
         assert name in result.stdout

@@ -94,11 +94,13 @@ def test_nan_in_a_gradient_is_located():
     problem = random_problem(0, sizes=(6, 3, 5, 4))
     reference, ours = torch_trace(problem), numpy_trace(problem)
     broken = ours.steps["da_g"].copy()
-    broken[5, 1, 2] = np.nan
-    lengths = problem.lengths
-    assert lengths[1] == 6 or lengths.max() == 6
-    comparison = compare(replace(ours, steps=ours.steps | {"da_g": broken}), reference, [])
-    assert comparison.steps["da_g"][5] == np.inf
+    broken[2, int(problem.lengths.argmax()), 3] = np.nan
+    actual = replace(ours, steps=ours.steps | {"da_g": broken})
+    twins = [torch_trace(problem, Noise(0, opposite)) for opposite in (False, True)]
+    first = compare(actual, reference, twins).first
+    assert first is not None
+    assert (first.tensor, first.step, first.distance) == ("da_g", 2, np.inf)
+    assert first.index == (int(problem.lengths.argmax()), 3)
 
 
 def test_one_ulp_away_moves_every_nonzero_float_by_exactly_one_ulp():

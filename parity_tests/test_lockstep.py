@@ -3,14 +3,16 @@
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 
-from numpy_lstm import optimizers
+from numpy_lstm import optimizers, training
 from numpy_lstm.experiment import CountingExperiment
 from numpy_lstm.optimizers import SGD, Adam, AdamW
 from numpy_lstm.tasks.text import TextTask
 from numpy_lstm.training import Step, Validation, train
 from parity_tests.planting import planted
+from torch_oracle.compare import K
 from torch_oracle.lockstep import FACTOR, Agreement, lockstep
 from torch_oracle.report import LockstepSummary
 
@@ -135,6 +137,12 @@ TRAINING_BUGS = {
         "return max_norm / (norm + 1e-6)",
         "sgd",
     ),
+    "the batch divided by the wrong number": (
+        training.loss_divisor,
+        "len(batch.lengths)",
+        "(len(batch.lengths) + 1)",
+        "sgd",
+    ),
     "clip each tensor for the global norm": (
         optimizers.clip_global_norm,
         "{name: coefficient * g for name, g in gradients.items()}",
@@ -161,13 +169,47 @@ def test_a_training_bug_leaves_the_noise_floor_within_twenty_steps(bug):
     assert excess[0] <= 20
 
 
-def test_the_floor_is_never_below_one_spacing_and_never_falls():
-    pairs = islice(follow(SMALL, twins=2), 12)
-    floors = [agreement.floor for record, agreement in pairs if isinstance(record, Step)]
-    for name in floors[0]:
-        course = [floor[name] for floor in floors]
+def test_the_floor_never_falls_below_one_spacing_or_its_past():
+    pairs = list(islice(follow(SMALL, twins=2), 12))
+    steps = [(record, agreement.floor) for record, agreement in pairs if isinstance(record, Step)]
+    for name in steps[0][0].after.parameters:
+        course = [floor[name] for _, floor in steps]
         assert course == sorted(course)
-        assert course[0] > 0
+        for record, floor in steps:
+            assert floor[name] >= np.spacing(np.abs(record.after.parameters[name]).max())
+
+
+def test_a_late_training_bug_is_found_however_high_the_noise_floor():
+    """From step 30 on; the update from our own state is judged at every step by the rule K."""
+
+    def worst_updates():
+        pairs = islice(follow(replace(SMALL, dtype="float32"), twins=1), 45)
+        return [
+            (record.index, max(agreement.update.values()))
+            for record, agreement in pairs
+            if isinstance(record, Step)
+        ]
+
+    assert max(far for _, far in worst_updates()) <= K
+    with planted(Adam.update, "(g * g)", "(g * g) * (1.5 if t > 30 else 1.0)"):
+        found = [index for index, far in worst_updates() if far > K]
+    assert found[0] == 30
+
+
+@pytest.mark.parametrize(("far", "floor"), [(np.inf, np.inf), (np.nan, 1.0), (1.0, np.inf)])
+def test_what_is_not_finite_never_agrees(far, floor):
+    summary = LockstepSummary()
+    record = Validation(0, 0, None, 1.0, {})
+    summary.add(record, Agreement(1.0, {"validation loss": far}, {"validation loss": floor}))
+    assert not summary.verdicts()[0].holds
+
+
+def test_a_gradient_of_zero_raises_no_alarm_under_clipping():
+    experiment = replace(SMALL, epochs=1, hidden_size=8, max_norm=0.01, divisor="tokens")
+    summary = LockstepSummary()
+    for record, agreement in follow(experiment, task=TextTask("ab cd " * 60, 100, 1)):
+        summary.add(record, agreement)
+    assert all(verdict.holds for verdict in summary.verdicts()), summary.verdicts()
 
 
 def test_the_summary_reports_what_failed():

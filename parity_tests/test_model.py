@@ -81,6 +81,15 @@ def test_loss_and_gradients_do_not_depend_on_padding_whatever_it_holds(filler):
         np.testing.assert_array_equal(other[name], gradient)
 
 
+@pytest.mark.parametrize("lengths", [None, [6, 2, 5]])
+def test_outputs_share_no_memory_with_the_cache(lengths):
+    problem = random_problem(0, sizes=(6, 3, 4, 5))
+    lengths = None if lengths is None else np.array(lengths)
+    outputs, cache = lstm_forward(problem.config, problem.parameters, problem.x, lengths=lengths)
+    kept = [value for value in vars(cache).values() if isinstance(value, np.ndarray)]
+    assert not any(np.shares_memory(output, array) for output in outputs for array in kept)
+
+
 def test_padding_of_a_dense_input_may_even_be_nan():
     problem = random_problem(0)
     layer, lengths = (problem.config, problem.parameters), problem.lengths
@@ -210,7 +219,7 @@ REFUSALS = {
     ),
     "integer weights": (
         lambda: run({"weight_ih_l0": W_ih.astype(int)}),
-        "parameters: expected float32 or float64, got int64",
+        "parameters: expected a floating dtype such as float32 or float64, got int64",
     ),
     "NaN in a weight": (
         lambda: run({"weight_ih_l0": spoilt(W_ih, (3, 1), np.nan)}),
@@ -228,8 +237,7 @@ REFUSALS = {
     ),
     "token out of range": (
         lambda: run(x=np.full((3, 2), 5)),
-        "x: expected integers 0 to I - 1 = 4 in an array [T, N],"
-        " got 5 to 5 with 0 axes after [T, N]",
+        "x (tokens): expected integers 0 to I - 1 = 4 in an array [T, N], got 5 to 5",
     ),
     "missing bias": (
         lambda: lstm_forward(PROBLEM.config, {"weight_ih_l0": W_ih}, PROBLEM.x),

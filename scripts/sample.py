@@ -43,7 +43,7 @@ def main(settings: Settings) -> None:
     prompt = settings.prompt
     if prompt is None:
         prompt = "aaaab" if counting else "\n"
-    console, notes = Console(), Console(stderr=True)
+    notes = Console(stderr=True)
     unknown = vocabulary.unknown(prompt)
     if unknown:
         notes.print(f"note: not in the vocabulary, read as {UNK}: {unknown}", markup=False)
@@ -61,8 +61,11 @@ def main(settings: Settings) -> None:
             break
     print()
     if counting:
-        longest = longest_solved(model, parameters, vocabulary)
-        console.print(f"longest n: a^m b is continued rightly, greedily, for all m up to {longest}")
+        n_min = checkpoint.notes.get("experiment", {}).get("n_min", 1)
+        longest = longest_solved(model, parameters, vocabulary, n_min=n_min)
+        print(
+            f"longest n: a^m b is continued rightly, greedily, for all m from {n_min} to {longest}"
+        )
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def counting_table(run: Run, task: CountingTask, parameters: Any) -> tuple[Table
     """What was learnt of the counting language; and the excess over its exact floor."""
     loss = evaluate(run.model, parameters, task.language_batches())
     excess = loss - task.language_floor
-    longest = longest_solved(run.model, parameters, task.vocabulary, LIMIT)
+    longest = longest_solved(run.model, parameters, task.vocabulary, LIMIT, task.n_min)
     table = Table(title="Result (last weights, every sequence of the language once)")
     for column in ("loss", "floor", "excess, nats per token", f"longest n solved (of {LIMIT})"):
         table.add_column(column, justify="right")
@@ -243,6 +243,10 @@ def main(command: Command) -> int:
         task = command.experiment.task()
     run = Run(experiment, task, output, console)
     with threadpool_limits(output.threads):
+        if output.oracle:
+            import torch
+
+            torch.set_num_threads(output.threads)
         try:
             run.train()
         except KeyboardInterrupt:

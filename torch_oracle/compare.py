@@ -1,9 +1,10 @@
 """Is it equal? Distances in units of roundoff, and where two runs part first.
 
 The distance of two tensors is their largest absolute difference, divided by what is
-indistinguishable from it: the roundoff of the reference tensor's largest magnitude, or how far the
-reference itself moves when all its inputs move by one ulp, whichever is larger. Two correct
-programs differ by a few of these units, whatever the dtype, the sizes and the conditioning.
+indistinguishable from it: the roundoff of the reference tensor's largest magnitude (of a sum, of its
+terms'), or how far the reference itself moves when its inputs move by one ulp and its activations by
+one to two roundoffs, whichever is larger. Two correct programs differ by a few of these units,
+whatever the dtype, the sizes and the conditioning. docs/derivation.md gives the reasons.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +25,6 @@ from torch_oracle.trace import (
 
 K = 16.0
 """Largest distance of two correct results. The largest seen in correct runs is in README.md."""
-
-TOTALS = ("h_n", "c_n", "dh0", "dc0")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ the largest distance from any twin so far, and at least one spacing of its float
 Torch must stay within FACTOR of the floor, at every step, in the loss, every gradient, the clipping
 coefficients and every parameter.
 
-Beside this free run, each step's gradients are compared at tied weights (`compare.check_parity`).
+The floor grows until the free runs say little. So each step is also judged alone: all gradients at
+tied weights (`compare.check_parity`), and clipping and update from our own gradients and state
+(`check_update`), both by the rule K, which stays sharp to the end.
 """
 
 import signal
@@ -38,7 +40,7 @@ from numpy_lstm.training import (
     loss_divisor,
 )
 from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import Comparison, check_parity
+from torch_oracle.compare import Comparison, check_parity, distance
 from torch_oracle.oracle import Oracle, oracle_loss
 from torch_oracle.trace import Problem
 
@@ -53,19 +55,25 @@ Quantities = dict[str, np.ndarray]
 class Agreement:
     """How far torch is from NumPy after one step or validation, and how far that may be.
 
-    `divergence` and `floor` are largest absolute differences, by quantity; `parity` compares all
-    time steps' gradients at tied weights, at the steps where that was asked for.
+    `divergence` and `floor` are largest absolute differences, by quantity. `update` holds the
+    distances of clipping and optimiser alone, from the same gradients and the same state. `parity`
+    compares all time steps' gradients at tied weights, at the steps where that was asked for.
     """
 
     torch_loss: float
     divergence: dict[str, float]
     floor: dict[str, float]
+    update: dict[str, float] = field(default_factory=dict)
     parity: Comparison | None = None
 
     @property
     def ratios(self) -> dict[str, float]:
         """Divergence in units of the noise floor; FACTOR is allowed."""
-        return {name: self.divergence[name] / self.floor[name] for name in self.divergence}
+        pairs = {name: (far, self.floor[name]) for name, far in self.divergence.items()}
+        return {
+            name: far / floor if np.isfinite(far) and np.isfinite(floor) else float("inf")
+            for name, (far, floor) in pairs.items()
+        }
 
 
 @dataclass
@@ -184,20 +192,52 @@ def torch_clip(recipe: Recipe, oracle: Oracle) -> dict[str, float]:
 
     The factor is read off each gradient's largest element, before and after.
     """
-    parameters = list(oracle.by_name.values())
-    before = [_largest(parameter) for parameter in parameters]
-    if recipe.max_norm is not None:
-        groups = [parameters] if recipe.clipping == "global" else [[p] for p in parameters]
-        for group in groups:
-            clip_grad_norm_(group, recipe.max_norm)
-    after = [_largest(parameter) for parameter in parameters]
-    factors = (a / b if b else 1.0 for a, b in zip(after, before, strict=True))
-    return dict(zip(oracle.by_name, factors, strict=True))
+    if recipe.max_norm is None:
+        return dict.fromkeys(oracle.by_name, 1.0)
+    names = list(oracle.by_name)
+    factors = {}
+    for group in [names] if recipe.clipping == "global" else [[name] for name in names]:
+        parameters = [oracle.by_name[name] for name in group]
+        before = _largest(parameters)
+        clip_grad_norm_(parameters, recipe.max_norm)
+        factors |= dict.fromkeys(group, _largest(parameters) / before if before else 1.0)
+    return factors
 
 
-def _largest(parameter: torch.nn.Parameter) -> float:
-    assert parameter.grad is not None
-    return float(parameter.grad.abs().max())
+def _largest(parameters: list[torch.nn.Parameter]) -> float:
+    return max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
+
+
+def check_update(recipe: Recipe, step: Step) -> dict[str, float]:
+    """Distances of clipping and optimiser alone: one step of torch.optim from our own position.
+
+    Torch is given the parameters, the optimiser's state and the gradients of this very step, so
+    that the rule K decides, however far the free runs have parted.
+    """
+    oracle = Oracle(step.before.parameters, tied=False)
+    optimizer = torch_optimizer(recipe.optimizer, oracle)
+    state = step.before.optimizer
+    for name, parameter in oracle.by_name.items():
+        parameter.grad = torch.from_numpy(step.gradients[name].copy())
+        if "momentum" in state:
+            buffer = torch.from_numpy(state["momentum"][name].copy())
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+        if "m" in state:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(state["t"])),
+                "exp_avg": torch.from_numpy(state["m"][name].copy()),
+                "exp_avg_sq": torch.from_numpy(state["v"][name].copy()),
+            }
+    factors = torch_clip(recipe, oracle)
+    for group in optimizer.param_groups:
+        group["lr"] = step.lr
+    optimizer.step()
+    dtype = step.before.parameters["projection.weight"].dtype
+    ours = np.array([step.coefficients[name] for name in factors], dtype)
+    distances = {"clip coefficient": distance(ours, np.array(list(factors.values()), dtype))}
+    for name, array in oracle.arrays().items():
+        distances[name] = distance(step.after.parameters[name], array)
+    return distances
 
 
 def _torch_step(runs: _Runs, batch: Batch, lr: float) -> tuple[float, Quantities]:
@@ -205,7 +245,9 @@ def _torch_step(runs: _Runs, batch: Batch, lr: float) -> tuple[float, Quantities
     runs.optimizer.zero_grad()
     loss_sum, (h, c) = runs.oracle(batch, runs.state if batch.continues else None)
     runs.state = h.detach(), c.detach()
-    (loss_sum / loss_divisor(runs.recipe.divisor, batch)).backward()
+    lengths = torch.from_numpy(batch.lengths)
+    divisor = lengths.sum() if runs.recipe.divisor == "tokens" else len(lengths)
+    (loss_sum / divisor).backward()
     gradients = {name: gradient.copy() for name, gradient in runs.oracle.gradients().items()}
     coefficients = torch_clip(runs.recipe, runs.oracle)
     for group in runs.optimizer.param_groups:
@@ -235,7 +277,8 @@ def _follow_step(runs: _Runs, step: Step) -> Agreement:
         quantities, runs.twins[k] = _twin_step(runs, before, step.batch, step.lr, seed=k)
         others.append(quantities)
     torch_loss, theirs = _torch_step(runs, step.batch, step.lr)
-    return _agreement(runs, torch_loss, ours, theirs, others)
+    agreement = _agreement(runs, torch_loss, ours, theirs, others)
+    return replace(agreement, update=check_update(runs.recipe, step))
 
 
 def _twin_step(

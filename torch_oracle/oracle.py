@@ -87,14 +87,6 @@ def _numpy(tensor: torch.Tensor | None) -> np.ndarray:
     return tensor.detach().numpy()
 
 
-def state_to_torch(state: tuple[np.ndarray, np.ndarray] | None) -> State | None:
-    """The same states as tensors (copies)."""
-    if state is None:
-        return None
-    h, c = state
-    return torch.from_numpy(h.copy()), torch.from_numpy(c.copy())
-
-
 def oracle_loss(oracle: Oracle, batches: list[Batch]) -> float:
     """Loss over all real tokens, in nats per token, carrying states where batches continue."""
     total, state = 0.0, None

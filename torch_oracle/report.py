@@ -32,6 +32,8 @@ class LockstepSummary:
     """Largest divergence of each quantity, in units of its noise floor."""
     divergence: dict[str, float] = field(default_factory=dict)
     """Largest absolute divergence of each quantity."""
+    update: dict[str, float] = field(default_factory=dict)
+    """Largest distance of clipping and updated parameters, from equal gradients and state."""
     first: tuple[int, Divergence] | None = None
     """The first training step, and the first tensor in it, whose distance exceeds K."""
 
@@ -44,6 +46,8 @@ class LockstepSummary:
         if isinstance(record, Step):
             self.steps += 1
             self.clipped += min(record.coefficients.values()) < 1
+        for name, distance in agreement.update.items():
+            self.update[name] = max(self.update.get(name, 0.0), distance)
         if agreement.parity is not None:
             self.parity_steps += 1
             for name, distance in agreement.parity.by_tensor().items():
@@ -52,7 +56,7 @@ class LockstepSummary:
                 self.first = record.index, agreement.parity.first
 
     def verdicts(self) -> list[Verdict]:
-        """Parity of every gradient, and agreement of the two training runs."""
+        """Parity of every gradient and update, and agreement of the two training runs."""
         verdicts = []
         if self.parity:
             name = max(self.parity, key=self.parity.__getitem__)
@@ -61,6 +65,11 @@ class LockstepSummary:
             if self.first is not None:
                 figure = f"training step {self.first[0]}: {self.first[1]}"
             verdicts.append(Verdict(claim, figure, self.first is None))
+        if self.update:
+            name = max(self.update, key=self.update.__getitem__)
+            figure = f"{self.update[name]:.1f} in {name}"
+            claim = f"every clip and update within K = {K:g} roundoffs, {self.steps} steps"
+            verdicts.append(Verdict(claim, figure, self.update[name] <= K))
         name = max(self.ratios, key=self.ratios.__getitem__)
         figure = f"{self.ratios[name]:.2f} in {name}"
         claim = f"torch's run within {FACTOR:g} x noise floor, {self.steps} steps"
@@ -73,13 +82,18 @@ class LockstepSummary:
         parity.add_column(f"distance (allowed {K:g})", justify="right")
         for name, distance in self.parity.items():
             parity.add_row(name, f"{distance:.2f}")
+        update = Table(title="Clipping and update from equal gradients and state: worst distance")
+        update.add_column("tensor")
+        update.add_column(f"distance (allowed {K:g})", justify="right")
+        for name, distance in self.update.items():
+            update.add_row(name, f"{distance:.2f}")
         free = Table(title="Free run: largest divergence of torch from NumPy over all steps")
         free.add_column("quantity")
         free.add_column("absolute", justify="right")
         free.add_column(f"in noise floors (allowed {FACTOR:g})", justify="right")
         for name, ratio in self.ratios.items():
             free.add_row(name, f"{self.divergence[name]:.1e}", f"{ratio:.2f}")
-        return [parity, free] if self.parity else [free]
+        return [parity, update, free] if self.parity else [update, free]
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:

@@ -121,9 +121,15 @@ class CountingTask:
 
 
 def longest_solved(
-    model: LanguageModel, parameters: Parameters, vocabulary: Vocabulary, limit: int = 200
+    model: LanguageModel,
+    parameters: Parameters,
+    vocabulary: Vocabulary,
+    limit: int = 200,
+    n_min: int = 1,
 ) -> int:
-    """Largest n <= limit such that a^m b is continued, greedily, to a^m b^m EOS for all m <= n.
+    """Largest n such that a^m b is continued, greedily, to a^m b^m EOS for all m of n_min .. n.
+
+    Zero if even n_min is continued wrongly; no n above ``limit`` is tried.
 
     A greedy continuation is right exactly if, fed the right tokens, the most probable next token
     is right at every place; so one forward pass over all m answers for all of them.
@@ -132,7 +138,7 @@ def longest_solved(
     batch = pad(sequences)
     cache = predict(model, parameters, batch.inputs, batch.lengths)
     right = cache.packing.unpack(cache.logits.argmax(axis=-1)) == batch.targets
-    for m in range(1, limit + 1):
+    for m in range(n_min, limit + 1):
         if not right[m : 2 * m, m - 1].all():  # the first b, input m, and all after it
-            return m - 1
+            return m - 1 if m > n_min else 0
     return limit
