@@ -63,9 +63,7 @@ def main(settings: Settings) -> None:
     if counting:
         n_min = checkpoint.notes.get("experiment", {}).get("n_min", 1)
         longest = longest_solved(model, parameters, vocabulary, n_min=n_min)
-        print(
-            f"longest n: a^m b is continued rightly, greedily, for all m from {n_min} to {longest}"
-        )
+        print(f"longest n: {longest} (a^m b is continued rightly for all m from {n_min} on)")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Is it equal? Distances in units of roundoff, and where two runs part first.
 
-The distance of two tensors is their largest absolute difference, divided by what is
-indistinguishable from it: the roundoff of the reference tensor's largest magnitude (of a sum, of its
-terms'), or how far the reference itself moves when its inputs move by one ulp and its activations by
-one to two roundoffs, whichever is larger. Two correct programs differ by a few of these units,
+The distance of two tensors is their largest absolute difference, divided by what cannot be told
+from nothing: the roundoff of the reference tensor's largest magnitude (of a sum, of its terms'), or
+how far the reference itself moves when its inputs move by one ulp and its activations by one to two
+roundoffs, whichever is larger. Two correct programs differ by a few of these units,
 whatever the dtype, the sizes and the conditioning. docs/derivation.md gives the reasons.
 """
 
