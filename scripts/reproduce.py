@@ -105,7 +105,7 @@ def main(settings: Settings) -> int:
         " 'mean': over the validations after every epoch, not only the last."
     )
     console.print(f"every run: {settings.out}", highlight=False)
-    excesses = [r["excess_language"] for r in results if RECIPES[r["recipe"]] is RECOMMENDED]
+    excesses = [r["excess_language"] for r in results if RECIPES[str(r["recipe"])] is RECOMMENDED]
     median = float(np.median(np.array(excesses)))
     holds = median <= TARGET
     console.print(

@@ -2,8 +2,8 @@
 
 `Kernel` is the reference: nn.LSTMCell and autograd. `Noisy` measures how much of a difference
 means nothing. It computes the same with every activation moved by one to two units of roundoff, at
-random, forward and in the derivative that is taken from it. (Moving the inputs alone would not do: a
-saturated gate hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
+random, forward and in the derivative that is taken from it. (Moving the inputs alone would not do:
+a saturated gate hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
 Carlo arithmetic (Parker 1997) with the noise where LSTM implementations legitimately differ.
 """
 
