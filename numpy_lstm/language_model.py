@@ -5,12 +5,11 @@ called `projection`: W_v is `projection.weight` [V, H], b_v is `projection.bias`
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from numpy_lstm.errors import Shape, check, check_parameters, check_positive
+from numpy_lstm.errors import InputError, Shape, check, check_parameters, check_positive
 from numpy_lstm.loss import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
 from numpy_lstm.lstm import (
     LSTM,
@@ -84,11 +83,6 @@ class Outputs:
     losses: Shaped[np.ndarray, " M"]
     h_n: Shaped[np.ndarray, "N H"]
     c_n: Shaped[np.ndarray, "N H"]
-
-    @property
-    def loss(self) -> Any:
-        """Mean over the real tokens, in nats per token."""
-        return self.losses.sum() / len(self.losses)
 
 
 @dataclass(frozen=True)
@@ -185,8 +179,8 @@ def language_model_backward(
         dh_n: gradient of the final hidden states; zero when None.
         dc_n: gradient of the final cell states; zero when None.
     """
-    check(cache.loss is not None, "cache: expected that of language_model_forward, with targets")
-    assert cache.loss is not None
+    if cache.loss is None:
+        raise InputError("cache: expected that of language_model_forward, with targets")
     dtype = cache.logits.dtype
     dlogits = cross_entropy_backward(np.full(len(cache.logits), dloss, dtype), cache.loss)
     dy = dlogits @ cache.parameters["projection.weight"]  # (18)

@@ -48,8 +48,9 @@ def generate(
         if rng is None or temperature == 0:
             token = int(logits.argmax())
         else:
-            scaled = (logits - logits.max()) / max(temperature, np.finfo(float).tiny)
-            probabilities = np.exp(log_softmax(np.maximum(scaled, -1e300)))
+            with np.errstate(over="ignore"):  # to -inf, a probability of 0
+                scaled = (logits - logits.max()) / temperature
+            probabilities = np.exp(log_softmax(scaled))
             token = int(rng.choice(len(logits), p=probabilities))
         yield token
         tokens = np.array([token])

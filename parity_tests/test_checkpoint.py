@@ -109,5 +109,12 @@ def test_what_is_not_a_whole_checkpoint_is_refused_in_one_sentence(tmp_path):
     assert "unexpected ['extra']" in refusal()
     saved_with(path, header={"vocabulary": ["a", "UNK"]})
     assert refusal() == "vocabulary: expected vocab_size = 4 tokens, got 2"
+    header = {"model": {"vocab_size": 4, "hidden_size": 5}, "vocabulary": ["a", "b", "c", "UNK"]}
+    saved_with(path, metadata={"format": FORMAT, "header": json.dumps(header)})
+    assert refusal() == "its header lacks 'notes'"
+    tensor = {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}
+    head = json.dumps({"__metadata__": {"format": FORMAT, "header": "{}"}, "x": tensor}).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head + b"\0\0")
+    assert "expected float32 or float64 tensors" in refusal()
     saved_with(path, header={"model": {"vocab_size": 4, "hidden_size": 0}})
     assert refusal() == "hidden_size: expected an integer of at least 1, got 0"

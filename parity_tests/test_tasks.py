@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from numpy_lstm.batching import batches, pad, stream_batches
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import InputError, check_choice
 from numpy_lstm.experiment import CountingExperiment
+from numpy_lstm.optimizers import Schedule
 from numpy_lstm.packing import make_packing
 from numpy_lstm.sampling import generate
 from numpy_lstm.tasks.counting import CountingTask, counting_sequence, longest_solved
@@ -180,7 +181,29 @@ def test_sampling_is_seeded_and_follows_the_distribution(trained):
     assert {draw(seed, 0.01) for seed in range(20)} == {task.vocabulary.encode(["a"])[0]}
 
 
+def test_the_smallest_temperature_is_greedy(trained):
+    task, model, last = trained
+    prompt = task.vocabulary.encode(["a"])
+    rng = np.random.default_rng(0)
+    cold = generate(model, last.parameters, prompt, temperature=1e-310, rng=rng)
+    greedy = generate(model, last.parameters, prompt, temperature=0.0)
+    assert [next(cold) for _ in range(12)] == [next(greedy) for _ in range(12)]
+
+
+def test_longest_solved_begins_at_n_min():
+    experiment = CountingExperiment(hidden_size=20, n_min=3, n_max=5, num_sequences=200, epochs=60)
+    task = experiment.task()
+    model = experiment.model(len(task.vocabulary))
+    *_, last = train(model, experiment.parameters(model), task, experiment.recipe)
+    assert isinstance(last, Validation)
+    assert longest_solved(model, last.parameters, task.vocabulary, 50, n_min=3) >= 5
+
+
 REFUSALS = {
+    "unknown schedule": (
+        lambda: check_choice("schedule", "linear", Schedule),
+        "schedule: expected one of ['constant', 'cosine'], got 'linear'",
+    ),
     "n range reversed": (
         lambda: CountingTask(n_min=5, n_max=3),
         "n range: expected n_min <= n_max, got 5 to 3; swap them",
