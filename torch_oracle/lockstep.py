@@ -4,8 +4,8 @@ Two correct programs round differently, and training amplifies that: the curves 
 question is how fast. Twins answer it: NumPy runs whose initial weights are one ulp away and which
 take every batch in two parts, so that its sums round differently. The noise floor of a quantity is
 the largest distance from any twin so far, and at least one spacing of its floating-point format
-(for the clipping coefficient, the roundoff of a norm). Torch must stay within FACTOR of the floor, at every step, in the loss, every gradient, the clipping
-coefficients and every parameter.
+(for the clipping coefficient, the roundoff of a norm). Torch must stay within FACTOR of the floor,
+at every step, in the loss, every gradient, the clipping coefficients and every parameter.
 
 The floor grows until the free runs say little. So each step is also judged alone: all gradients at
 tied weights (`compare.check_parity`), and clipping and update from our own gradients and state
