@@ -1,6 +1,6 @@
 """What a run with the oracle showed: gathered, judged and printed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.table import Table
@@ -77,16 +77,12 @@ class LockstepSummary:
 
     def tables(self) -> list[Table]:
         """The worst distance of every tensor, and the worst divergence of every quantity."""
-        parity = Table(title="Tied weights: worst distance over all time steps and training steps")
-        parity.add_column("tensor")
-        parity.add_column(f"distance (allowed {K:g})", justify="right")
-        for name, distance in self.parity.items():
-            parity.add_row(name, f"{distance:.2f}")
-        update = Table(title="Clipping and update from equal gradients and state: worst distance")
-        update.add_column("tensor")
-        update.add_column(f"distance (allowed {K:g})", justify="right")
-        for name, distance in self.update.items():
-            update.add_row(name, f"{distance:.2f}")
+        parity = _distance_table(
+            "Tied weights: worst distance over all time steps and training steps", self.parity
+        )
+        update = _distance_table(
+            "Clipping and update from equal gradients and state: worst distance", self.update
+        )
         free = Table(title="Free run: largest divergence of torch from NumPy over all steps")
         free.add_column("quantity")
         free.add_column("absolute", justify="right")
@@ -94,6 +90,15 @@ class LockstepSummary:
         for name, ratio in self.ratios.items():
             free.add_row(name, f"{self.divergence[name]:.1e}", f"{ratio:.2f}")
         return [parity, update, free] if self.parity else [update, free]
+
+
+def _distance_table(title: str, distances: Mapping[str, float]) -> Table:
+    table = Table(title=title)
+    table.add_column("tensor")
+    table.add_column(f"distance (allowed {K:g})", justify="right")
+    for name, distance in distances.items():
+        table.add_row(name, f"{distance:.2f}")
+    return table
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
