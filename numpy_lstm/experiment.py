@@ -23,7 +23,9 @@ class Experiment:
     """Model, initial weights and recipe."""
 
     hidden_size: int = 50
-    """Units of the LSTM."""
+    """Units of each layer of the LSTM."""
+    num_layers: int = 1
+    """Layers of the LSTM."""
     bias_pair: bool = False
     """Two biases per gate, as PyTorch has them, instead of one."""
     forget_bias: float = 1.0
@@ -81,7 +83,9 @@ class Experiment:
 
     def model(self, vocab_size: int) -> LanguageModel:
         """The model for a vocabulary of this size."""
-        return LanguageModel(vocab_size, self.hidden_size, self.bias_pair)
+        return LanguageModel(
+            vocab_size, self.hidden_size, self.num_layers, bias_pair=self.bias_pair
+        )
 
     def parameters(self, model: LanguageModel) -> dict[str, np.ndarray]:
         """Initial weights."""

@@ -42,7 +42,7 @@ def init_lstm(
     forget_bias: float = 1.0,
     input_init: InputInit = "orthogonal",
 ) -> dict[str, np.ndarray]:
-    """Weights of one layer, gate block by gate block.
+    """Weights of an LSTM, gate block by gate block; a projection is orthogonal, peepholes are 0.
 
     Args:
         config: sizes.
@@ -52,22 +52,24 @@ def init_lstm(
             2015); where there are two biases their sum has this value. The others are zero.
         input_init: each gate's block of W_ih orthogonal, or uniform within 1 / sqrt(I).
     """
-    I, H = config.input_size, config.hidden_size
+    H, gates = config.hidden_size, 3 if config.coupled else 4
     check_choice("input_init", input_init, InputInit)
-
-    def input_block() -> np.ndarray:
-        if input_init == "orthogonal":
-            return orthogonal((H, I), rng=rng)
-        return uniform((H, I), I**-0.5, rng=rng)
-
-    weights = {
-        "weight_ih_l0": np.concatenate([input_block() for _ in range(4)]),
-        "weight_hh_l0": np.concatenate([orthogonal((H, H), rng=rng) for _ in range(4)]),
-    }
-    for name in config.bias_names:
-        weights[name] = np.zeros(4 * H)
-    for name in config.bias_names[:1]:
-        weights[name][H : 2 * H] = forget_bias
+    weights: dict[str, np.ndarray] = {}
+    for name, shape in config.parameter_shapes().items():
+        kind, columns = name.partition("_l")[0], shape[-1][1]
+        if kind == "weight_ih" and input_init == "scaled":
+            weights[name] = uniform((gates * H, columns), columns**-0.5, rng=rng)
+        elif kind in ("weight_ih", "weight_hh"):
+            blocks = [orthogonal((H, columns), rng=rng) for _ in range(gates)]
+            weights[name] = np.concatenate(blocks)
+        elif kind == "weight_hr":
+            weights[name] = orthogonal((config.proj_size, H), rng=rng)
+        else:
+            weights[name] = np.zeros([size for _, size in shape])
+        if kind in config.bias_names[:1]:
+            # Coupled, f = 1 - i = sigmoid(-a_i).
+            block, sign = (slice(0, H), -1) if config.coupled else (slice(H, 2 * H), 1)
+            weights[name][block] = sign * forget_bias
     return {name: weight.astype(dtype) for name, weight in weights.items()}
 
 

@@ -4,27 +4,25 @@ Parameter names are those of the PyTorch module with an `nn.LSTM` called `lstm` 
 called `projection`: W_v is `projection.weight` [V, H], b_v is `projection.bias` [V].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
 from numpy_lstm.errors import InputError, Shape, check, check_parameters, check_positive
+from numpy_lstm.layer import LayerGradients
 from numpy_lstm.loss import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
 from numpy_lstm.lstm import (
     LSTM,
     LSTMCache,
     Parameters,
-    StepGradients,
-    final_states,
     packed_backward,
     packed_forward,
-    parameter_gradients,
 )
 from numpy_lstm.packing import Packing, make_packing
 
 State = tuple[np.ndarray, np.ndarray]
-"""(h, c), each [N, H]."""
+"""(h, c), each [layers, N, H]."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +32,24 @@ class LanguageModel:
     Args:
         vocab_size: V, symbols in and out (the input is one-hot, so I = V).
         hidden_size: H.
+        num_layers: see `LSTM`.
         bias_pair: see `LSTM`.
     """
 
     vocab_size: int
     hidden_size: int
+    num_layers: int = 1
     bias_pair: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(vocab_size=self.vocab_size, hidden_size=self.hidden_size)
+        check_positive(
+            vocab_size=self.vocab_size, hidden_size=self.hidden_size, num_layers=self.num_layers
+        )
 
     @property
     def lstm(self) -> LSTM:
-        """The layer inside."""
-        return LSTM(self.vocab_size, self.hidden_size, bias_pair=self.bias_pair)
+        """The LSTM inside."""
+        return LSTM(self.vocab_size, self.hidden_size, self.num_layers, bias_pair=self.bias_pair)
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Name and shape of every parameter."""
@@ -62,7 +64,11 @@ class LanguageModelCache:
 
     parameters: Parameters
     lstm: LSTMCache
+    y: Shaped[np.ndarray, "M H"]
+    """The LSTM's outputs, packed."""
     logits: Shaped[np.ndarray, "M V"]
+    state: State
+    """The states at each sequence's own end."""
     loss: CrossEntropyCache | None
     """None for a forward pass without targets."""
 
@@ -76,24 +82,24 @@ class LanguageModelCache:
 class Outputs:
     """What the model says of a batch.
 
-    `losses` [M] are in nats, one for each real token, packed; `h_n` and `c_n` [N, H] are the
-    states at each sequence's own end.
+    `losses` [M] are in nats, one for each real token, packed; `h_n` and `c_n` [layers, N, H] are
+    the states at each sequence's own end.
     """
 
     losses: Shaped[np.ndarray, " M"]
-    h_n: Shaped[np.ndarray, "N H"]
-    c_n: Shaped[np.ndarray, "N H"]
+    h_n: Shaped[np.ndarray, "layers N H"]
+    c_n: Shaped[np.ndarray, "layers N H"]
 
 
 @dataclass(frozen=True)
 class LanguageModelGradients:
-    """Gradients of parameters and initial states; and each step's own, packed."""
+    """Gradients of parameters and initial states; `dlogits` and the layers' own are packed."""
 
     parameters: dict[str, np.ndarray]
-    dh0: Shaped[np.ndarray, "N H"]
-    dc0: Shaped[np.ndarray, "N H"]
+    dh0: Shaped[np.ndarray, "layers N H"]
+    dc0: Shaped[np.ndarray, "layers N H"]
     dlogits: Shaped[np.ndarray, "M V"]
-    steps: StepGradients
+    layers: tuple[LayerGradients, ...]
 
 
 def lstm_parameters(parameters: Parameters) -> dict[str, np.ndarray]:
@@ -127,17 +133,18 @@ def predict(
     check(tokens.ndim == 2, f"tokens: expected [T, N], got {list(tokens.shape)}")
     packing = make_packing(tokens.shape[0], tokens.shape[1], lengths)
     h0, c0 = state if state is not None else (None, None)
-    lstm_cache = packed_forward(
+    (y, h_n, c_n), lstm_cache = packed_forward(
         model.lstm,
         lstm_parameters(parameters),
         packing.pack(tokens),
         packing,
         h0,
         c0,
-        keep_preactivations,
+        keep_preactivations=keep_preactivations,
     )
-    logits = lstm_cache.y @ parameters["projection.weight"].T + parameters["projection.bias"]
-    return LanguageModelCache(parameters, lstm_cache, logits, None)
+    logits = y @ parameters["projection.weight"].T  # (15)
+    logits += parameters["projection.bias"]  # (15)
+    return LanguageModelCache(parameters, lstm_cache, y, logits, (h_n, c_n), None)
 
 
 def language_model_forward(
@@ -156,15 +163,16 @@ def language_model_forward(
     )
     cache = predict(model, parameters, tokens, lengths, state, keep_preactivations)
     losses, loss_cache = cross_entropy_forward(cache.logits, cache.packing.pack(targets))
-    outputs = Outputs(losses, *final_states(cache.lstm))
-    return outputs, LanguageModelCache(parameters, cache.lstm, cache.logits, loss_cache)
+    return Outputs(losses, *cache.state), replace(cache, loss=loss_cache)
 
 
 def language_model_backward(
     dloss: float,
     cache: LanguageModelCache,
-    dh_n: Shaped[np.ndarray, "N H"] | None = None,
-    dc_n: Shaped[np.ndarray, "N H"] | None = None,
+    dh_n: Shaped[np.ndarray, "layers N H"] | None = None,
+    dc_n: Shaped[np.ndarray, "layers N H"] | None = None,
+    *,
+    keep_steps: bool = False,
 ) -> LanguageModelGradients:
     """Gradients of ``dloss * sum of the losses + <dh_n, h_n> + <dc_n, c_n>``.
 
@@ -178,28 +186,29 @@ def language_model_backward(
         cache: what `language_model_forward` returned; not changed.
         dh_n: gradient of the final hidden states; zero when None.
         dc_n: gradient of the final cell states; zero when None.
+        keep_steps: keep each step's gradients and dx in `layers`, for inspection.
     """
     if cache.loss is None:
         raise InputError("cache: expected that of language_model_forward, with targets")
     dtype = cache.logits.dtype
     dlogits = cross_entropy_backward(np.full(len(cache.logits), dloss, dtype), cache.loss)
-    dy = dlogits @ cache.parameters["projection.weight"]  # (18)
-    steps, dh0, dc0 = packed_backward(dy, cache.lstm, dh_n, dc_n)
-    gradients = all_parameter_gradients(cache, dlogits, steps)
-    return LanguageModelGradients(gradients, dh0, dc0, dlogits, steps)
+    W_v = cache.parameters["projection.weight"]
+    lstm = packed_backward(
+        dlogits @ W_v,  # (18)
+        cache.lstm,
+        dh_n,
+        dc_n,
+        need_dx=keep_steps,
+        keep_steps=keep_steps,
+    )
+    gradients = {f"lstm.{name}": gradient for name, gradient in lstm.parameters.items()}
+    gradients |= projection_gradients(dlogits, cache.y)
+    return LanguageModelGradients(gradients, lstm.dh0, lstm.dc0, dlogits, lstm.layers)
 
 
-def all_parameter_gradients(
-    cache: LanguageModelCache,
-    dlogits: Shaped[np.ndarray, "M V"],
-    steps: StepGradients,
-    t: int | None = None,
+def projection_gradients(
+    dlogits: Shaped[np.ndarray, "m V"], y: Shaped[np.ndarray, "m H"]
 ) -> dict[str, np.ndarray]:
-    """(13) and (18), summed over all tokens, or the contribution of step t alone."""
-    rows = slice(None) if t is None else cache.packing.rows(t)
-    dlogits = dlogits[rows]
-    lstm = {f"lstm.{k}": d for k, d in parameter_gradients(cache.lstm, steps, t).items()}
-    return lstm | {
-        "projection.weight": dlogits.T @ cache.lstm.y[rows],  # (18)
-        "projection.bias": np.ones(len(dlogits), dlogits.dtype) @ dlogits,  # (18)
-    }
+    """(18): the sum over these tokens."""
+    ones = np.ones(len(dlogits), dlogits.dtype)
+    return {"projection.weight": dlogits.T @ y, "projection.bias": ones @ dlogits}  # (18)

@@ -1,20 +1,30 @@
-"""One LSTM layer over a batch of ragged sequences: the equations of `cell.py`, made fast.
+"""Everything that torch.nn.LSTM does: layers, directions, projection, dropout, lengths, states.
 
-What is the same for all time steps leaves the time loop: the input's part of (1), the factors of
-(8) to (12) that depend on the forward pass alone, and (13) and dx of (14). The loop keeps the
-recurrence: W_hh h_prev, the gates, (6), (7) forward; (9), the products with dh and dc, and the
-carries of (14) backward. Padding is packed away first (`packing.py`), so no step is masked.
+`layer.py` runs one direction of one layer; here they are joined. A direction that reads backwards
+reads every sequence from that sequence's own end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
-import scipy.sparse
 from jaxtyping import Int, Shaped
 
-from numpy_lstm.errors import Shape, check, check_array, check_parameters, check_positive
+from numpy_lstm.cell import CellWeights
+from numpy_lstm.errors import (
+    Shape,
+    check,
+    check_array,
+    check_finite,
+    check_parameters,
+    check_positive,
+)
+from numpy_lstm.layer import (
+    LayerCache,
+    LayerGradients,
+    layer_backward,
+    layer_forward,
+)
 from numpy_lstm.packing import Packing, make_packing
 
 Parameters = Mapping[str, np.ndarray]
@@ -22,141 +32,253 @@ Parameters = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class LSTM:
-    """Configuration of an LSTM layer; the arguments of torch.nn.LSTM have its names.
+    """Configuration of an LSTM; the arguments of torch.nn.LSTM have its names and order.
 
     Args:
         input_size: I.
         hidden_size: H.
+        num_layers: layers, each reading the outputs of the one below.
         bias: whether the gates have a bias.
+        batch_first: whether x and y are [N, T, ...]; states are [layers, N, ...] either way.
+        dropout: probability that an output of a layer but the last is dropped (in training).
+        bidirectional: whether a second LSTM per layer reads each sequence from its end.
+        proj_size: P, size of the projected outputs; 0 for none (then P = H).
         bias_pair: keep PyTorch's two biases (`bias_ih_l0`, `bias_hh_l0`), whose sum enters (1),
             instead of one (`bias_l0`). Both train, so that their sum takes twice the step.
+        peephole: (19): gates see the cell state through `weight_ch_l0`, rows i, f, o. Not in torch.
+        coupled: (20): f = 1 - i; weights have the blocks i, g, o. Not in torch.
     """
 
     input_size: int
     hidden_size: int
+    num_layers: int = 1
     bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0
+    bidirectional: bool = False
+    proj_size: int = 0
     bias_pair: bool = False
+    peephole: bool = False
+    coupled: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(input_size=self.input_size, hidden_size=self.hidden_size)
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        check_positive(**sizes, num_layers=self.num_layers)
         check(self.bias or not self.bias_pair, "bias_pair: expected False where bias is False")
+        check(
+            0 <= self.proj_size < self.hidden_size,
+            f"proj_size: expected 0 to hidden_size - 1 = {self.hidden_size - 1},"
+            f" got {self.proj_size}",
+        )
+        check(0 <= self.dropout <= 1, f"dropout: expected 0 to 1, got {self.dropout}")
+        check(
+            self.dropout == 0 or self.num_layers > 1,
+            f"dropout: expected 0 with one layer, got {self.dropout}; it acts between layers",
+        )
+
+    @property
+    def directions(self) -> int:
+        """D: 2 when bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Size of one direction's outputs: P, or H without a projection."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Ends of the parameters' names, in the order of the states: `_l0`, `_l0_reverse`, ..."""
+        ends = ("", "_reverse")[: self.directions]
+        return tuple(f"_l{k}{end}" for k in range(self.num_layers) for end in ends)
 
     @property
     def bias_names(self) -> tuple[str, ...]:
-        """Names of the bias parameters: none, one or two."""
+        """Names of a layer's biases, without suffix: none, one or two."""
         if not self.bias:
             return ()
-        return ("bias_ih_l0", "bias_hh_l0") if self.bias_pair else ("bias_l0",)
+        return ("bias_ih", "bias_hh") if self.bias_pair else ("bias",)
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Name and shape of every parameter, as in PyTorch's state_dict."""
-        gates, hidden = ("4H", 4 * self.hidden_size), ("H", self.hidden_size)
-        shapes = {"weight_ih_l0": (gates, ("I", self.input_size)), "weight_hh_l0": (gates, hidden)}
-        return shapes | dict.fromkeys(self.bias_names, (gates,))
+        K, H = (3 if self.coupled else 4), self.hidden_size
+        gates, hidden = (f"{K}H", K * H), ("H", H)
+        P = ("P", self.proj_size) if self.proj_size else hidden
+        shapes: dict[str, Shape] = {}
+        for k, suffix in enumerate(self.suffixes):
+            below = ("I", self.input_size)
+            if k >= self.directions:
+                below = (f"{self.directions}{P[0]}", self.directions * P[1])
+            shapes[f"weight_ih{suffix}"] = (gates, below)
+            shapes[f"weight_hh{suffix}"] = (gates, P)
+            shapes |= {f"{name}{suffix}": (gates,) for name in self.bias_names}
+            if self.proj_size:
+                shapes[f"weight_hr{suffix}"] = (P, hidden)
+            if self.peephole:
+                shapes[f"weight_ch{suffix}"] = ((f"{K - 1}", K - 1), hidden)
+        return shapes
+
+    def cell_weights(self, parameters: Parameters, suffix: str) -> CellWeights:
+        """The parameters of one direction of one layer."""
+        b = None
+        for name in self.bias_names:
+            part = parameters[name + suffix]
+            b = part if b is None else b + part
+        return CellWeights(
+            parameters[f"weight_ih{suffix}"],
+            parameters[f"weight_hh{suffix}"],
+            b,
+            parameters.get(f"weight_hr{suffix}"),
+            parameters.get(f"weight_ch{suffix}"),
+            self.coupled,
+        )
 
 
 @dataclass(frozen=True)
 class LSTMCache:
-    """What the backward pass needs of the forward pass; packed (M real tokens)."""
+    """What the backward pass needs of the forward pass."""
 
     config: LSTM
-    parameters: Parameters
     packing: Packing
-    x: Shaped[np.ndarray, "M I"] | Int[np.ndarray, " M"]
-    gates: Shaped[np.ndarray, "M G"]
-    """i, f, g, o of each token."""
-    h: Shaped[np.ndarray, "NM H"]
-    """Initial states, then each step's: [N + M, H]."""
-    c: Shaped[np.ndarray, "NM H"]
-    tanh_c: Shaped[np.ndarray, "M H"]
-    a: Shaped[np.ndarray, "M G"] | None
-    """Pre-activations (1); kept only when asked for."""
-
-    @property
-    def y(self) -> Shaped[np.ndarray, "M H"]:
-        """The layer's outputs: h of every real token, packed."""
-        return self.h[self.packing.N :]
-
-
-@dataclass(frozen=True)
-class StepGradients:
-    """Gradients of each step's quantities, packed: total dh and dc, and da of (8), (10)-(12)."""
-
-    dh: Shaped[np.ndarray, "M H"]
-    dc: Shaped[np.ndarray, "M H"]
-    da: Shaped[np.ndarray, "M G"]
+    layers: tuple[LayerCache, ...]
+    """In the order of `LSTM.suffixes`."""
+    masks: tuple[Shaped[np.ndarray, "T N F"], ...]
+    """What each layer's outputs but the last's were multiplied by; empty without dropout."""
+    batched: bool = True
 
 
 @dataclass(frozen=True)
 class LSTMGradients:
-    """Gradients of everything that entered the layer; dx is [T, N, I], zero at padding."""
+    """Gradients of everything that entered the LSTM, in the shapes in which it came.
+
+    dx is zero at padding; of one-hot inputs given as integers it is that of the vectors.
+    `layers` holds each layer's own, packed.
+    """
 
     parameters: dict[str, np.ndarray]
-    dx: Shaped[np.ndarray, "T N I"]
-    dh0: Shaped[np.ndarray, "N H"]
-    dc0: Shaped[np.ndarray, "N H"]
+    dx: Shaped[np.ndarray, "..."] | None
+    dh0: Shaped[np.ndarray, "..."]
+    dc0: Shaped[np.ndarray, "..."]
+    layers: tuple[LayerGradients, ...] = ()
+
+
+Outputs = tuple[
+    Shaped[np.ndarray, "..."], Shaped[np.ndarray, "layers *N P"], Shaped[np.ndarray, "layers *N H"]
+]
 
 
 def lstm_forward(
     config: LSTM,
     parameters: Parameters,
-    x: Shaped[np.ndarray, "T N *I"],
-    h0: Shaped[np.ndarray, "N H"] | None = None,
-    c0: Shaped[np.ndarray, "N H"] | None = None,
+    x: Shaped[np.ndarray, "..."],
+    h0: Shaped[np.ndarray, "..."] | None = None,
+    c0: Shaped[np.ndarray, "..."] | None = None,
     lengths: Int[np.ndarray, " N"] | None = None,
-) -> tuple[
-    tuple[Shaped[np.ndarray, "T N H"], Shaped[np.ndarray, "N H"], Shaped[np.ndarray, "N H"]],
-    LSTMCache,
-]:
-    """Run the layer over whole sequences: equations (1) to (7) for every step.
+    *,
+    masks: Sequence[Shaped[np.ndarray, "T N F"]] | None = None,
+    rng: np.random.Generator | None = None,
+    recompute: bool = False,
+) -> tuple[Outputs, LSTMCache]:
+    """Run the LSTM over whole sequences: equations (1) to (7) and (19) to (21) for every step.
 
     Args:
-        config: sizes and bias convention.
+        config: sizes and options.
         parameters: arrays named and shaped as `LSTM.parameter_shapes` says, of one dtype, which
             is the dtype of all arithmetic.
-        x: inputs [T, N, I]; or integers [T, N], which stand for one-hot vectors of length I. The
-            cache refers to x and the parameters: leave both unchanged until the backward pass.
-        h0: initial hidden states [N, H]; zero when None.
-        c0: initial cell states [N, H]; zero when None.
+        x: inputs [T, N, I]; with batch_first [N, T, I]; one sequence without a batch [T, I]. Or
+            integers without the last axis, which stand for one-hot vectors. The cache refers to x
+            and the parameters: leave both unchanged until the backward pass.
+        h0: initial hidden states [layers * D, N, P], in the order of `LSTM.suffixes`; [layers * D,
+            P] without a batch; zero when None.
+        c0: initial cell states [layers * D, N, H], likewise.
         lengths: number of real steps of each sequence, 1 .. T, in any order; all T when None.
+        masks: for dropout, what each layer's outputs but the last's are multiplied by, [T, N, D P]
+            each; see `dropout_masks`.
+        rng: draws the masks where none are given. With neither there is no dropout (evaluation).
+        recompute: keep only every thousandth state or so and compute the rest again in the
+            backward pass: a third more time, the same bits.
 
     Returns:
-        ``(y, h_n, c_n), cache``: outputs [T, N, H], zero beyond each length, and the states at
-        each sequence's own end [N, H].
+        ``(y, h_n, c_n), cache``: outputs shaped as x with D P features, zero beyond each length,
+        and the states at each sequence's own end, shaped as h0 and c0.
 
     Raises:
         InputError: parameters or data of the wrong name, shape or dtype, or not finite.
     """
-    check(x.ndim in (2, 3), f"x: expected [T, N, I], or integers [T, N], got {list(x.shape)}")
+    dtype = check_parameters(parameters, config.parameter_shapes())
+    tokens = np.issubdtype(x.dtype, np.integer)
+    axes = "" if tokens else ", I"
+    check(
+        x.ndim in ((1, 2) if tokens else (2, 3)),
+        f"x: expected {'integers ' if tokens else ''}[{_batch_axes(config)}{axes}], or [T{axes}]"
+        f" without a batch, got {list(x.shape)}",
+    )
+    batched = x.ndim == (2 if tokens else 3)
+    x = _time_major(config, x, batched)
+    check(batched or lengths is None, "lengths: expected None without a batch")
     packing = make_packing(x.shape[0], x.shape[1], lengths)
-    cache = packed_forward(config, parameters, packing.pack(x), packing, h0, c0)
-    h_n, c_n = final_states(cache)
-    y = packing.unpack(cache.y)
-    return (y.copy() if np.shares_memory(y, cache.h) else y, h_n, c_n), cache
+    x = packing.pack(x)
+    if not np.isfinite(x).all():
+        check_finite("x", _as_given(config, packing.unpack(x), batched))
+    states = (
+        state if batched or state is None or state.ndim != 2 else state[:, None]
+        for state in (h0, c0)
+    )
+    if masks is None:
+        masks = [] if rng is None else dropout_masks(config, packing.T, packing.N, dtype, rng=rng)
+    (y, h_n, c_n), cache = packed_forward(
+        config, parameters, x, packing, *states, masks=masks, recompute=recompute
+    )
+    cache = LSTMCache(config, packing, cache.layers, cache.masks, batched)
+    outputs = (_as_given(config, packing.unpack(y), batched), h_n, c_n)
+    return (outputs if batched else (outputs[0], h_n[:, 0], c_n[:, 0])), cache
 
 
 def lstm_backward(
-    dy: Shaped[np.ndarray, "T N H"],
+    dy: Shaped[np.ndarray, "..."],
     cache: LSTMCache,
-    dh_n: Shaped[np.ndarray, "N H"] | None = None,
-    dc_n: Shaped[np.ndarray, "N H"] | None = None,
+    dh_n: Shaped[np.ndarray, "..."] | None = None,
+    dc_n: Shaped[np.ndarray, "..."] | None = None,
 ) -> LSTMGradients:
-    """Backpropagation through time: equations (8) to (14) for every step, last to first.
+    """Backpropagation through time: (8) to (14) and (22) to (24) for every step, last to first.
 
     Args:
-        dy: gradient of the outputs [T, N, H]; what it holds beyond a length is ignored.
+        dy: gradient of the outputs, in their shape; what it holds beyond a length is ignored.
         cache: what `lstm_forward` returned; not changed.
-        dh_n: gradient of h_n [N, H]; zero when None.
-        dc_n: gradient of c_n [N, H]; zero when None.
+        dh_n: gradient of h_n, in its shape; zero when None.
+        dc_n: gradient of c_n, in its shape; zero when None.
     """
-    packing = cache.packing
-    T, N, H = packing.T, packing.N, cache.config.hidden_size
-    check(dy.shape == (T, N, H), f"dy: expected [T, N, H] = {[T, N, H]}, got {list(dy.shape)}")
-    dy = packing.pack(dy)
-    check_array("dy (of the real tokens)", dy, (("M", len(dy)), ("H", H)), cache.h.dtype)
-    steps, dh0, dc0 = packed_backward(dy, cache, dh_n, dc_n)
-    dx = packing.unpack(input_gradient(cache, steps))
-    return LSTMGradients(parameter_gradients(cache, steps), dx, dh0, dc0)
+    config, packing, batched = cache.config, cache.packing, cache.batched
+    F = config.directions * config.output_size
+    shape = (packing.T, packing.N, F) if batched else (packing.T, F)
+    if config.batch_first and batched:
+        shape = (packing.N, packing.T, F)
+    check(dy.shape == shape, f"dy: expected the shape of y, {list(shape)}, got {list(dy.shape)}")
+    dy = packing.pack(_time_major(config, dy, batched))
+    dtype = cache.layers[0].weights.W_hh.dtype
+    check_array("dy (of the real tokens)", dy, (("M", packing.M), ("F", F)), dtype)
+    if not batched:
+        dh_n, dc_n = (None if d is None else d[:, None] for d in (dh_n, dc_n))
+    g = packed_backward(dy, cache, dh_n, dc_n)
+    assert g.dx is not None
+    dx = _as_given(config, packing.unpack(g.dx), batched)
+    dh0, dc0 = (g.dh0, g.dc0) if batched else (g.dh0[:, 0], g.dc0[:, 0])
+    return LSTMGradients(g.parameters, dx, dh0, dc0, g.layers)
+
+
+def dropout_masks(
+    config: LSTM, T: int, N: int, dtype: np.dtype | type, *, rng: np.random.Generator
+) -> list[Shaped[np.ndarray, "T N F"]]:
+    """Masks of inverted dropout for each layer but the last: 1 / (1 - p), or 0 with probability p.
+
+    Scaling at training time leaves the expected output as it is, so evaluation needs no mask.
+    """
+    p, F = config.dropout, config.directions * config.output_size
+    if p == 0:
+        return []
+    scale = 0.0 if p == 1 else 1 / (1 - p)
+    layers = config.num_layers - 1
+    return [(scale * (rng.random((T, N, F)) >= p)).astype(dtype) for _ in range(layers)]
 
 
 def packed_forward(
@@ -164,151 +286,149 @@ def packed_forward(
     parameters: Parameters,
     x: Shaped[np.ndarray, "M I"] | Int[np.ndarray, " M"],
     packing: Packing,
-    h0: Shaped[np.ndarray, "N H"] | None = None,
-    c0: Shaped[np.ndarray, "N H"] | None = None,
+    h0: Shaped[np.ndarray, "layers N P"] | None = None,
+    c0: Shaped[np.ndarray, "layers N H"] | None = None,
+    *,
+    masks: Sequence[Shaped[np.ndarray, "T N F"]] = (),
+    recompute: bool = False,
     keep_preactivations: bool = False,
-) -> LSTMCache:
-    """`lstm_forward` on packed inputs; h0 and c0 are in the caller's order."""
-    dtype = check_parameters(parameters, config.parameter_shapes())
-    N, M, H = packing.N, packing.M, config.hidden_size
-    h = np.empty((N + M, H), dtype)
-    c = np.empty((N + M, H), dtype)
-    h[:N] = _initial("h0", h0, packing, H, dtype)
-    c[:N] = _initial("c0", c0, packing, H, dtype)
-    a = _input_projection(config, parameters, x)
-    gates = np.empty_like(a) if keep_preactivations else a
-    tanh_c = np.empty((M, H), dtype)
-    W_hh_T = parameters["weight_hh_l0"].T
-    # sigmoid(a) = tanh(a/2)/2 + 1/2: with these rows one tanh serves all four gates.
-    scale = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], dtype), H)
-    shift = np.repeat(np.array([0.5, 0.5, 0.0, 0.5], dtype), H)
-    for t in range(len(packing.batch_sizes)):
-        rows, reads, writes = packing.rows(t), packing.reads(t), packing.writes(t)
-        a[rows] += h[reads] @ W_hh_T  # (1), to which the input's part came before the loop
-        gate = gates[rows]
-        np.multiply(a[rows], scale, out=gate)
-        np.tanh(gate, out=gate)
-        gate *= scale
-        gate += shift  # (2) to (5)
-        i, f, g, o = (gate[:, k * H : (k + 1) * H] for k in range(4))
-        np.multiply(f, c[reads], out=c[writes])
-        c[writes] += i * g  # (6)
-        np.tanh(c[writes], out=tanh_c[rows])
-        np.multiply(o, tanh_c[rows], out=h[writes])  # (7)
-    kept = a if keep_preactivations else None
-    return LSTMCache(config, parameters, packing, x, gates, h, c, tanh_c, kept)
+) -> tuple[Outputs, LSTMCache]:
+    """`lstm_forward` on packed inputs and checked parameters; y is packed."""
+    dtype = parameters["weight_hh_l0"].dtype
+    _check_input(x, config.input_size, dtype)
+    _check_masks(config, packing, masks, dtype)
+    P, H, order = config.output_size, config.hidden_size, packing.order
+    h = _states("h0", h0, config, packing, P, dtype)
+    c = _states("c0", c0, config, packing, H, dtype)
+    h_n, c_n, caches = np.empty_like(h), np.empty_like(c), []
+    for layer, members in _layers(config):
+        outputs = []
+        for k, reverse in members:
+            weights = config.cell_weights(parameters, config.suffixes[k])
+            (y, h_end, c_end), cache = layer_forward(
+                weights,
+                x[packing.reversal] if reverse else x,
+                packing,
+                h[k, order],
+                c[k, order],
+                recompute=recompute,
+                keep_preactivations=keep_preactivations,
+            )
+            h_n[k, order], c_n[k, order] = h_end, c_end
+            outputs.append(y[packing.reversal] if reverse else y)
+            caches.append(cache)
+        x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+        if masks and layer + 1 < config.num_layers:
+            x = x * packing.pack(masks[layer])
+    return (x, h_n, c_n), LSTMCache(config, packing, tuple(caches), tuple(masks))
 
 
 def packed_backward(
-    dy: Shaped[np.ndarray, "M H"],
+    dy: Shaped[np.ndarray, "M F"],
     cache: LSTMCache,
-    dh_n: Shaped[np.ndarray, "N H"] | None = None,
-    dc_n: Shaped[np.ndarray, "N H"] | None = None,
-) -> tuple[StepGradients, Shaped[np.ndarray, "N H"], Shaped[np.ndarray, "N H"]]:
-    """The time loop of `lstm_backward` on packed arrays: step gradients, dh0 and dc0."""
-    packing, W_hh = cache.packing, cache.parameters["weight_hh_l0"]
-    M, H = cache.tanh_c.shape
-    dh_next = _initial("dh_n", dh_n, packing, H, W_hh.dtype)
-    dc_next = _initial("dc_n", dc_n, packing, H, W_hh.dtype)
-    dh = np.array(dy, W_hh.dtype)
-    dc = np.empty_like(dh)
-    da = np.empty((M, 4, H), W_hh.dtype)
-    f = cache.gates[:, H : 2 * H]
-    from_dc, o_from_dh, c_from_dh = _local_derivatives(cache)
-    for t in reversed(range(len(packing.batch_sizes))):
-        rows, n = packing.rows(t), packing.batch_sizes[t]
-        dh_t, dc_t, da_t = dh[rows], dc[rows], da[rows]
-        dh_t += dh_next[:n]
-        np.multiply(dh_t, c_from_dh[rows], out=dc_t)
-        dc_t += dc_next[:n]  # (9)
-        np.multiply(dh_t, o_from_dh[rows], out=da_t[:, 3])  # (8)
-        np.multiply(dc_t[:, None], from_dc[rows], out=da_t[:, :3])  # (10), (11), (12)
-        np.matmul(da_t.reshape(n, 4 * H), W_hh, out=dh_next[:n])  # (14)
-        np.multiply(dc_t, f[rows], out=dc_next[:n])  # (14)
-    dh0, dc0 = np.empty_like(dh_next), np.empty_like(dc_next)
-    dh0[packing.order], dc0[packing.order] = dh_next, dc_next
-    return StepGradients(dh, dc, da.reshape(M, 4 * H)), dh0, dc0
+    dh_n: Shaped[np.ndarray, "layers N P"] | None = None,
+    dc_n: Shaped[np.ndarray, "layers N H"] | None = None,
+    *,
+    need_dx: bool = True,
+    keep_steps: bool = False,
+) -> LSTMGradients:
+    """`lstm_backward` on packed arrays."""
+    config, packing = cache.config, cache.packing
+    P, H, order = config.output_size, config.hidden_size, packing.order
+    dh = _states("dh_n", dh_n, config, packing, P, dy.dtype)
+    dc = _states("dc_n", dc_n, config, packing, H, dy.dtype)
+    dh0, dc0, parts = np.empty_like(dh), np.empty_like(dc), {}
+    for layer, members in reversed(list(_layers(config))):
+        if cache.masks and layer + 1 < config.num_layers:
+            dy = dy * packing.pack(cache.masks[layer])
+        dx = None
+        for d, (k, reverse) in enumerate(members):
+            own = dy[:, d * P : (d + 1) * P]
+            part = layer_backward(
+                own[packing.reversal] if reverse else own,
+                cache.layers[k],
+                dh[k, order],
+                dc[k, order],
+                need_dx=need_dx or layer > 0,
+                keep_steps=keep_steps,
+            )
+            dh0[k, order], dc0[k, order], parts[k] = part.dh0, part.dc0, part
+            if part.dx is not None:
+                part_dx = part.dx[packing.reversal] if reverse else part.dx
+                dx = part_dx if dx is None else dx + part_dx
+        dy = dx if dx is not None else dy
+    layers = tuple(parts[k] for k in range(len(cache.layers)))
+    gradients = {
+        name: gradient
+        for suffix, part in zip(config.suffixes, layers, strict=True)
+        for name, gradient in named_gradients(config, suffix, part.weights).items()
+    }
+    return LSTMGradients(gradients, dy if need_dx else None, dh0, dc0, layers)
 
 
-def _local_derivatives(
-    cache: LSTMCache,
-) -> tuple[Shaped[np.ndarray, "M 3 H"], Shaped[np.ndarray, "M H"], Shaped[np.ndarray, "M H"]]:
-    """Factors of (8) to (12) that the forward pass fixes, for all tokens at once.
-
-    Returns d(a_i, a_f, a_g)/dc, da_o/dh and dc/dh.
-    """
-    M, H = cache.tanh_c.shape
-    i, f, g, o = (cache.gates[:, k * H : (k + 1) * H] for k in range(4))
-    c_prev = cache.packing.previous(cache.c)
-    from_dc = np.empty((M, 3, H), cache.tanh_c.dtype)
-    from_dc[:, 0] = g * i * (1 - i)  # (10)
-    from_dc[:, 1] = c_prev * f * (1 - f)  # (11)
-    from_dc[:, 2] = i * (1 - g * g)  # (12)
-    o_from_dh = cache.tanh_c * o * (1 - o)  # (8)
-    c_from_dh = o * (1 - cache.tanh_c * cache.tanh_c)  # (9)
-    return from_dc, o_from_dh, c_from_dh
-
-
-def parameter_gradients(
-    cache: LSTMCache, steps: StepGradients, t: int | None = None
+def named_gradients(
+    config: LSTM, suffix: str, gradients: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Equation (13): the sum over all tokens, or the contribution of step t alone."""
-    rows = slice(None) if t is None else cache.packing.rows(t)
-    da = steps.da[rows]
-    h_prev = cache.packing.previous(cache.h) if t is None else cache.h[cache.packing.reads(t)]
-    # A product with ones: BLAS sums in several lanes, faster and more exactly than sum(axis=0).
-    db = np.ones(len(da), da.dtype) @ da
-    return {
-        "weight_ih_l0": _input_weight_gradient(cache.x[rows], da, cache.config.input_size),
-        "weight_hh_l0": da.T @ h_prev,
-    } | {name: db.copy() for name in cache.config.bias_names}
+    """A layer's gradients under the parameters' names; both of PyTorch's biases have that of b."""
+    named = {f"{k}{suffix}": g for k, g in gradients.items() if k != "bias"}
+    return named | {f"{name}{suffix}": gradients["bias"].copy() for name in config.bias_names}
 
 
-def input_gradient(cache: LSTMCache, steps: StepGradients) -> Shaped[np.ndarray, "M I"]:
-    """Equation (14): dx of every real token (of its one-hot vector, where x holds integers)."""
-    return steps.da @ cache.parameters["weight_ih_l0"]
+def _layers(config: LSTM) -> Iterator[tuple[int, list[tuple[int, bool]]]]:
+    """Each layer with the places of its directions among the states, and which one is reversed."""
+    D = config.directions
+    for layer in range(config.num_layers):
+        yield layer, [(layer * D + d, d == 1) for d in range(D)]
 
 
-def final_states(
-    cache: LSTMCache,
-) -> tuple[Shaped[np.ndarray, "N H"], Shaped[np.ndarray, "N H"]]:
-    """h_n and c_n, each sequence's at its own end."""
-    return cache.h[cache.packing.final], cache.c[cache.packing.final]
-
-
-def _initial(
-    name: str, state: np.ndarray | None, packing: Packing, H: int, dtype: np.dtype
+def _states(
+    name: str, state: np.ndarray | None, config: LSTM, packing: Packing, F: int, dtype: np.dtype
 ) -> np.ndarray:
-    """The given state (or gradient of a final state) in packed order; zeros when None."""
+    """The given states (or gradients of final states); zeros when None."""
+    L = len(config.suffixes)
     if state is None:
-        return np.zeros((packing.N, H), dtype)
-    check_array(name, state, (("N", packing.N), ("H", H)), dtype)
-    return state[packing.order]
+        return np.zeros((L, packing.N, F), dtype)
+    size = "P" if F != config.hidden_size else "H"
+    check_array(name, state, (("layers * D", L), ("N", packing.N), (size, F)), dtype)
+    return state
 
 
-def _input_projection(config: LSTM, parameters: Parameters, x: np.ndarray) -> np.ndarray:
-    """W_ih x + b of (1) for all tokens. A one-hot x picks a column of W_ih."""
-    W_ih, I = parameters["weight_ih_l0"], config.input_size
+def _check_input(x: np.ndarray, I: int, dtype: np.dtype) -> None:
     if np.issubdtype(x.dtype, np.integer):
         check(
             x.ndim == 1 and x.min() >= 0 and x.max() < I,
-            f"x (tokens): expected integers 0 to I - 1 = {I - 1} in an array [T, N],"
-            f" got {x.min()} to {x.max()}",
+            f"x (tokens): expected integers 0 to I - 1 = {I - 1}, got {x.min()} to {x.max()}",
         )
-        a = np.ascontiguousarray(W_ih.T)[x]
     else:
-        check_array("x (of the real tokens)", x, (("M", len(x)), ("I", I)), W_ih.dtype)
-        a = x @ W_ih.T
-    for name in config.bias_names:
-        a += parameters[name]
-    return a
+        check_array("x (of the real tokens)", x, (("M", len(x)), ("I", I)), dtype)
 
 
-def _input_weight_gradient(x: np.ndarray, da: np.ndarray, input_size: int) -> np.ndarray:
-    """dW_ih of (13). For one-hot x the sum runs over the tokens of each symbol."""
-    if not np.issubdtype(x.dtype, np.integer):
-        return da.T @ x
-    one_hot_T = scipy.sparse.csr_array(
-        (np.ones(len(x), da.dtype), x, np.arange(len(x) + 1)), shape=(len(x), input_size)
-    ).T
-    return np.ascontiguousarray(cast(np.ndarray, one_hot_T @ da).T)
+def _check_masks(
+    config: LSTM, packing: Packing, masks: Sequence[np.ndarray], dtype: np.dtype
+) -> None:
+    check(
+        len(masks) in (0, config.num_layers - 1),
+        f"masks: expected one for each of num_layers - 1 = {config.num_layers - 1} layers,"
+        f" got {len(masks)}",
+    )
+    F = config.directions * config.output_size
+    for k, mask in enumerate(masks):
+        check_array(f"masks[{k}]", mask, (("T", packing.T), ("N", packing.N), ("D P", F)), dtype)
+
+
+def _batch_axes(config: LSTM) -> str:
+    return "N, T" if config.batch_first else "T, N"
+
+
+def _time_major(config: LSTM, array: np.ndarray, batched: bool) -> np.ndarray:
+    """[T, N, ...] of an array as the caller gave it."""
+    if not batched:
+        return array[:, None]
+    return array.swapaxes(0, 1) if config.batch_first else array
+
+
+def _as_given(config: LSTM, array: np.ndarray, batched: bool) -> np.ndarray:
+    """The inverse of `_time_major`."""
+    if not batched:
+        return array[:, 0]
+    return np.ascontiguousarray(array.swapaxes(0, 1)) if config.batch_first else array

@@ -2,11 +2,13 @@
 
 Sequences are ordered by decreasing length, so that those that reach step t are the first
 ``batch_sizes[t]``. Packed arrays [M, ...] hold these rows for t = 0, 1, ...; M is the number of
-real tokens. Padding is never read, whatever it holds. States carry one block more, the initial
-state, in front: [N + M, H]; step t reads the block that step t - 1 wrote.
+real tokens. Padding is never read, whatever it holds.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -28,33 +30,46 @@ class Packing:
     """First packed row of each step, and M at the end."""
     tokens: Int[np.ndarray, " M"] | None
     """Row of each packed token in the flattened [T * N] batch; None where they coincide."""
-    final: Int[np.ndarray, " N"]
-    """State row of each sequence's last step, in the caller's order."""
 
     @property
     def M(self) -> int:
         """Number of real tokens."""
         return self.starts[-1]
 
-    def rows(self, t: int) -> slice:
-        """Packed rows of step t."""
-        return slice(self.starts[t], self.starts[t + 1])
+    def rows(self, steps: range) -> slice:
+        """Packed rows of consecutive steps."""
+        return slice(self.starts[steps.start], self.starts[steps.stop])
 
-    def writes(self, t: int) -> slice:
-        """State rows that step t writes."""
-        return slice(self.N + self.starts[t], self.N + self.starts[t + 1])
+    def segments(self, tokens: int) -> Iterator[range]:
+        """All steps, cut into consecutive ranges of about this many tokens."""
+        first = 0
+        for t in range(len(self.batch_sizes)):
+            last = t + 1 == len(self.batch_sizes)
+            if last or self.starts[t + 2] - self.starts[first] > tokens:
+                yield range(first, t + 1)
+                first = t + 1
 
-    def reads(self, t: int) -> slice:
-        """State rows that step t reads: the previous step's, of the sequences still alive."""
-        first = self.N + self.starts[t - 1] if t else 0
-        return slice(first, first + self.batch_sizes[t])
+    def runs(self, steps: range, tokens: int) -> Iterator[range]:
+        """Consecutive steps, cut where the batch size changes and after this many tokens."""
+        for n, group in groupby(steps, key=self.batch_sizes.__getitem__):
+            same = list(group)
+            size = max(1, tokens // n)
+            for k in range(0, len(same), size):
+                part = same[k : k + size]
+                yield range(part[0], part[-1] + 1)
 
-    def previous(self, states: Shaped[np.ndarray, "NM H"]) -> Shaped[np.ndarray, "M H"]:
-        """The state that each token's step read."""
-        if self.tokens is None:
-            return states[: self.M]
-        steps = range(len(self.batch_sizes))
-        return np.concatenate([states[self.reads(t)] for t in steps])
+    def alive_after(self, steps: range) -> int:
+        """Sequences that go on after the last of these steps."""
+        return self.batch_sizes[steps.stop] if steps.stop < len(self.batch_sizes) else 0
+
+    @cached_property
+    def reversal(self) -> Int[np.ndarray, " M"]:
+        """Packed row of each token's mirror image, its sequence read from its own end."""
+        starts, sizes = np.array(self.starts), np.array(self.batch_sizes)
+        steps = np.repeat(np.arange(len(sizes)), sizes)
+        place = np.arange(self.M) - starts[steps]
+        lengths = (sizes[:, None] > np.arange(self.N)).sum(axis=0)
+        return starts[lengths[place] - 1 - steps] + place
 
     def pack(self, padded: Shaped[np.ndarray, "T N ..."]) -> Shaped[np.ndarray, "M ..."]:
         """Real tokens of a padded, time-major array."""
@@ -77,11 +92,11 @@ def make_packing(T: int, N: int, lengths: Int[np.ndarray, " N"] | None = None) -
         InputError: no sequence, no step, or a length outside 1 .. T.
     """
     check(T >= 1 and N >= 1, f"batch: expected at least one step and one sequence, got [{T}, {N}]")
-    if lengths is None or (lengths.shape == (N,) and (lengths == T).all()):
-        starts = tuple(range(0, T * N + 1, N))
-        return Packing(T, N, np.arange(N), (N,) * T, starts, None, T * N + np.arange(N))
+    if lengths is None:
+        return _full(T, N)
     check(
-        np.issubdtype(lengths.dtype, np.integer), f"lengths: expected integers, got {lengths.dtype}"
+        isinstance(lengths, np.ndarray) and np.issubdtype(lengths.dtype, np.integer),
+        f"lengths: expected an array of integers, got {getattr(lengths, 'dtype', type(lengths))}",
     )
     check(lengths.shape == (N,), f"lengths: expected [N] = [{N}], got {list(lengths.shape)}")
     wrong = np.flatnonzero((lengths < 1) | (lengths > T))
@@ -90,11 +105,15 @@ def make_packing(T: int, N: int, lengths: Int[np.ndarray, " N"] | None = None) -
         f"lengths: expected 1 to T = {T}, got {lengths[wrong[:1]]} at index {wrong[:1]};"
         " leave out empty sequences",
     )
+    if (lengths == T).all():
+        return _full(T, N)
     order = np.argsort(-lengths, kind="stable")
     alive = lengths[order] > np.arange(lengths.max())[:, None]  # [T, N], a staircase
     batch_sizes = alive.sum(axis=1)
     starts = np.concatenate([[0], np.cumsum(batch_sizes)])
     tokens = (np.arange(len(alive))[:, None] * N + order)[alive]
-    final = N + starts[lengths - 1] + np.argsort(order)
-    sizes, firsts = tuple(batch_sizes.tolist()), tuple(starts.tolist())
-    return Packing(T, N, order, sizes, firsts, tokens, final)
+    return Packing(T, N, order, tuple(batch_sizes.tolist()), tuple(starts.tolist()), tokens)
+
+
+def _full(T: int, N: int) -> Packing:
+    return Packing(T, N, np.arange(N), (N,) * T, tuple(range(0, T * N + 1, N)), None)

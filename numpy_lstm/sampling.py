@@ -8,7 +8,7 @@ from jaxtyping import Int
 from numpy_lstm.activations import log_softmax
 from numpy_lstm.errors import check
 from numpy_lstm.language_model import LanguageModel, predict
-from numpy_lstm.lstm import Parameters, final_states
+from numpy_lstm.lstm import Parameters
 
 
 def generate(
@@ -43,7 +43,7 @@ def generate(
     tokens, state = prompt, None
     while True:
         cache = predict(model, parameters, tokens[:, None], state=state)
-        state = final_states(cache.lstm)
+        state = cache.state
         logits = cache.logits[-1].astype(np.float64)
         if rng is None or temperature == 0:
             token = int(logits.argmax())

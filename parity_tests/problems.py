@@ -6,7 +6,7 @@ import numpy as np
 
 from numpy_lstm.errors import Shape
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.lstm import LSTM
+from numpy_lstm.lstm import LSTM, dropout_masks
 from torch_oracle.trace import Problem
 
 SIZES = np.arange(2, 14)
@@ -19,7 +19,7 @@ def random_parameters(
     parameters = {}
     for name, shape in shapes.items():
         sizes = tuple(size for _, size in shape)
-        fan_in = sizes[1] if len(sizes) == 2 else 1
+        fan_in = sizes[1] if len(sizes) == 2 and "weight_ch" not in name else 1
         parameters[name] = (rng.standard_normal(sizes) * scale * fan_in**-0.5).astype(dtype)
     return parameters
 
@@ -29,30 +29,36 @@ def random_problem(
     *,
     model: bool = False,
     dtype: Any = np.float64,
-    bias_pair: bool = False,
     scale: float = 1.0,
     sizes: tuple[int, int, int, int] | None = None,
+    **options: Any,
 ) -> Problem:
-    """A layer's or a language model's problem with sizes (T, N, I, H), ragged, all non-zero."""
+    """An LSTM's or a language model's problem with sizes (T, N, I, H), ragged, all non-zero.
+
+    The options are those of `LSTM` or `LanguageModel`; with dropout, masks are drawn.
+    """
     rng = np.random.default_rng(seed)
     T, N, I, H = sizes or map(int, rng.choice(SIZES, 4, replace=False))
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(dtype)
 
-    config = LanguageModel(I, H, bias_pair=bias_pair) if model else LSTM(I, H, bias_pair=bias_pair)
+    config = (LanguageModel if model else LSTM)(I, H, **options)
+    lstm = config.lstm if isinstance(config, LanguageModel) else config
     lengths = rng.integers(1, T + 1, N)
     lengths[rng.integers(N)] = T
+    L, P = len(lstm.suffixes), lstm.output_size
     return Problem(
         config=config,
         parameters=random_parameters(config.parameter_shapes(), rng, dtype, scale),
         x=rng.integers(0, I, (T, N)) if model else normal(T, N, I),
         lengths=lengths,
-        h0=normal(N, H),
-        c0=normal(N, H),
-        dh_n=normal(N, H),
-        dc_n=normal(N, H),
-        dy=None if model else normal(T, N, H),
+        h0=normal(L, N, P),
+        c0=normal(L, N, H),
+        dh_n=normal(L, N, P),
+        dc_n=normal(L, N, H),
+        dy=None if model else normal(T, N, lstm.directions * P),
         targets=rng.integers(0, I, (T, N)) if model else None,
         dloss=0.37,
+        masks=tuple(dropout_masks(lstm, T, N, dtype, rng=rng)),
     )

@@ -42,9 +42,10 @@ def first_excess(pairs) -> tuple[int, str] | None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adam", 0.01)])
 def test_a_thousand_steps_stay_within_the_noise_floor_with_clipping(optimizer, lr, dtype):
-    experiment = replace(SMALL, optimizer=optimizer, lr=lr, dtype=dtype, epochs=100)
+    sizes = {"hidden_size": 10, "n_max": 4, "batch_size": 4, "num_sequences": 50}
+    experiment = replace(SMALL, optimizer=optimizer, lr=lr, dtype=dtype, epochs=100, **sizes)
     summary = LockstepSummary()
-    for record, agreement in follow(experiment, twins=4):
+    for record, agreement in follow(experiment):
         summary.add(record, agreement)
         assert max(agreement.ratios.values()) <= FACTOR, (record.summary(), agreement.ratios)
     assert summary.steps == 1000

@@ -86,7 +86,9 @@ def test_outputs_share_no_memory_with_the_cache(lengths):
     problem = random_problem(0, sizes=(6, 3, 4, 5))
     lengths = None if lengths is None else np.array(lengths)
     outputs, cache = lstm_forward(problem.config, problem.parameters, problem.x, lengths=lengths)
-    kept = [value for value in vars(cache).values() if isinstance(value, np.ndarray)]
+    (layer,) = cache.layers
+    kept = [array for s in layer.segments for array in (s.h, *(r.c for r in s.runs))]
+    assert kept
     assert not any(np.shares_memory(output, array) for output in outputs for array in kept)
 
 
@@ -143,7 +145,7 @@ def test_the_dtype_of_the_parameters_decides_all_arithmetic(dtype):
         model, parameters, batch.inputs, batch.targets, batch.lengths
     )
     gradients = language_model_backward(1.0, cache)
-    arrays = [outputs.losses, outputs.h_n, cache.logits, gradients.dh0, gradients.steps.da]
+    arrays = [outputs.losses, outputs.h_n, cache.logits, gradients.dh0, gradients.dlogits]
     assert {array.dtype for array in (*arrays, *gradients.parameters.values())} == {np.dtype(dtype)}
 
 
@@ -228,8 +230,7 @@ REFUSALS = {
     ),
     "infinite input": (
         lambda: run(x=spoilt(PROBLEM.x, (0, 1, 2), np.inf)),
-        "x (of the real tokens): inf at index [1, 2] (1 of 30 values are not finite);"
-        " expected finite numbers",
+        "x: inf at index [0, 1, 2] (1 of 30 values are not finite); expected finite numbers",
     ),
     "wrong input size": (
         lambda: run(x=PROBLEM.x[:, :, :4]),
@@ -237,7 +238,7 @@ REFUSALS = {
     ),
     "token out of range": (
         lambda: run(x=np.full((3, 2), 5)),
-        "x (tokens): expected integers 0 to I - 1 = 4 in an array [T, N], got 5 to 5",
+        "x (tokens): expected integers 0 to I - 1 = 4, got 5 to 5",
     ),
     "missing bias": (
         lambda: lstm_forward(PROBLEM.config, {"weight_ih_l0": W_ih}, PROBLEM.x),
@@ -245,8 +246,8 @@ REFUSALS = {
         " expected exactly ['weight_ih_l0', 'weight_hh_l0', 'bias_l0']",
     ),
     "state of the wrong shape": (
-        lambda: run(h0=np.zeros((2, 9))),
-        "h0: expected [N, H] = [2, 8], got [2, 9]",
+        lambda: run(h0=np.zeros((1, 2, 9))),
+        "h0: expected [layers * D, N, H] = [1, 2, 8], got [1, 2, 9]",
     ),
     "length zero": (
         lambda: run(lengths=np.array([3, 0])),
@@ -268,9 +269,37 @@ REFUSALS = {
         lambda: LSTM(3, 4, bias=False, bias_pair=True),
         "bias_pair: expected False where bias is False",
     ),
+    "projection as large as the hidden state": (
+        lambda: LSTM(3, 4, proj_size=4),
+        "proj_size: expected 0 to hidden_size - 1 = 3, got 4",
+    ),
+    "dropout of one layer": (
+        lambda: LSTM(3, 4, dropout=0.5),
+        "dropout: expected 0 with one layer, got 0.5; it acts between layers",
+    ),
+    "dropout above one": (
+        lambda: LSTM(3, 4, 2, dropout=1.5),
+        "dropout: expected 0 to 1, got 1.5",
+    ),
+    "masks without layers between": (
+        lambda: run(masks=[np.ones((3, 2, 8))]),
+        "masks: expected one for each of num_layers - 1 = 0 layers, got 1",
+    ),
+    "lengths without a batch": (
+        lambda: run(x=PROBLEM.x[:, 0], lengths=np.array([3])),
+        "lengths: expected None without a batch",
+    ),
+    "too many axes": (
+        lambda: run(x=PROBLEM.x[None]),
+        "x: expected [T, N, I], or [T, I] without a batch, got [1, 3, 2, 5]",
+    ),
+    "no step": (
+        lambda: run(x=np.zeros((0, 2, 5))),
+        "batch: expected at least one step and one sequence, got [0, 2]",
+    ),
     "gradient of the wrong shape": (
         lambda: lstm_backward(np.zeros((3, 2, 9)), run()[1]),
-        "dy: expected [T, N, H] = [3, 2, 8], got [3, 2, 9]",
+        "dy: expected the shape of y, [3, 2, 8], got [3, 2, 9]",
     ),
     "target out of range": (
         lambda: language_model_forward(

@@ -57,7 +57,7 @@ def test_the_trace_holds_every_quantity_of_the_schema():
     ours, reference = numpy_trace(problem), torch_trace(problem)
     contributions = {"dW_ih", "dW_hh", "db", "dW_v", "db_v"}
     assert contributions < set(CONTRIBUTIONS.values())
-    assert set(ours.steps) == {*VALUES, *GRADIENTS, *contributions}
+    assert set(ours.steps) == {*VALUES, *GRADIENTS, *contributions, "logits", "loss", "dlogits"}
     assert set(ours.totals) == {"h_n", "c_n", "dh0", "dc0", *contributions}
     for name, array in reference.steps.items():
         assert ours.steps[name].shape == array.shape, name
@@ -67,10 +67,11 @@ def test_the_trace_holds_every_quantity_of_the_schema():
 
 
 @pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_trace_agrees_with_a_plain_weight_tied_lstmcell(seed, pair):
+def test_the_trace_agrees_with_a_plain_weight_tied_lstmcell(seed, layers, pair):
     """What torch_trace reads through the pre-activations is what the unaltered cell does."""
-    problem = random_problem(seed, model=True, bias_pair=pair)
+    problem = random_problem(seed, model=True, num_layers=layers, bias_pair=pair)
     trace = torch_trace(problem)
     oracle = Oracle(problem.parameters)
     state = tuple(torch.from_numpy(s).requires_grad_() for s in (problem.h0, problem.c0))
@@ -91,10 +92,11 @@ def test_tied_weights_share_memory_and_the_missing_bias_is_zero_and_frozen():
     problem = random_problem(0, model=True)
     oracle = Oracle(problem.parameters)
     problem.parameters["lstm.bias_l0"][0] = 123.0
-    assert oracle.cell.bias_ih[0].item() == 123.0
-    assert not oracle.cell.bias_hh.requires_grad
-    assert not oracle.cell.bias_hh.any()
-    assert Oracle(problem.parameters, tied=False).cell.bias_ih.requires_grad
+    (cell,) = oracle.cells
+    assert cell.bias_ih[0].item() == 123.0
+    assert not cell.bias_hh.requires_grad
+    assert not cell.bias_hh.any()
+    assert Oracle(problem.parameters, tied=False).cells[0].bias_ih.requires_grad
 
 
 @pytest.mark.parametrize("model", [False, True])
@@ -126,7 +128,10 @@ def test_three_witnesses_agree_on_the_derivative_in_random_directions(seed, pair
 
 @pytest.mark.parametrize("model", [False, True])
 def test_complex_step_gives_every_element_of_every_gradient(model):
-    problem = random_problem(5, model=model, bias_pair=True, sizes=(3, 2, 4, 5))
+    options = {} if model else {"bidirectional": True, "proj_size": 2, "peephole": True}
+    problem = random_problem(
+        5, model=model, num_layers=2, bias_pair=True, sizes=(3, 2, 4, 5), **options
+    )
     reference = numpy_trace(in_long_double(problem))
     gradients = reference.steps | reference.totals
     for name in differentiable(problem):

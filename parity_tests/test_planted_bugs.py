@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from numpy_lstm import cell, loss, lstm
+from numpy_lstm import cell, layer, loss, lstm
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
-from parity_tests.test_cell import cell_trace
+from parity_tests.specification import cell_trace
 from torch_oracle.arithmetic import Noise
 from torch_oracle.compare import Comparison, check_parity, compare
 from torch_oracle.trace import torch_trace
@@ -19,51 +19,52 @@ SIZES = (T, 5, 6, 9)
 SEED_BUGS = {
     # name: function, right, wrong, the tensor and the step that show it first
     "indices shifted: c_t for c_prev": (
-        lstm._local_derivatives,
-        "c_prev = cache.packing.previous(cache.c)",
-        "c_prev = cache.c[cache.packing.N :]",
+        layer._factors,
+        "c_prev = run.gates, run.c[:-1]",
+        "c_prev = run.gates, run.c[1:]",
         ("da_f", T - 1),
     ),
     "indices shifted: h_t for h_prev": (
-        lstm.parameter_gradients,
-        "cache.packing.previous(cache.h) if t is None else cache.h[cache.packing.reads(t)]",
-        "cache.y[rows]",
+        layer.weight_gradients,
+        "h_prev = _previous(packing, segment)",
+        "h_prev = segment.h[:, -da.shape[1] :]",
         ("dW_hh", T - 1),
     ),
     "tanh twice in the cell path": (
-        lstm._local_derivatives,
-        "c_from_dh = o * (1 - cache.tanh_c * cache.tanh_c)",
-        "c_from_dh = o * (1 - np.tanh(cache.tanh_c) ** 2)",
+        layer._factors,
+        "squares = gates[:, 3:] * gates[:, 3:]",
+        "squares = np.stack([gates[:, 3], np.tanh(gates[:, 4])], axis=1) ** 2",
         ("dc", T - 1),
     ),
     "derivative missing in f": (
-        lstm._local_derivatives,
-        "c_prev * f * (1 - f)",
-        "c_prev",
+        layer._factors,
+        "np.multiply(slopes[:, 0], c_prev, out=factors[:, 2])",
+        "factors[:, 2] = c_prev",
         ("da_f", T - 1),
     ),
     "sigmoid(f) for its derivative": (
-        lstm._local_derivatives,
-        "c_prev * f * (1 - f)",
-        "c_prev / (1 + np.exp(-f))",
+        layer._factors,
+        "np.multiply(slopes[:, 0], c_prev, out=factors[:, 2])",
+        "factors[:, 2] = c_prev / (1 + np.exp(-gates[:, 0]))",
         ("da_f", T - 1),
     ),
     "derivative of an activated value": (
-        lstm._local_derivatives,
-        "g * i * (1 - i)",
-        "g / (1 + np.exp(-i)) * (1 - 1 / (1 + np.exp(-i)))",
+        layer._factors,
+        "factors[:, 0] = gates[:, 0]",
+        "slopes[:, 1] = (lambda s: s * (1 - s))(1 / (1 + np.exp(-gates[:, 1])));"
+        " factors[:, 0] = gates[:, 0]",
         ("da_i", T - 1),
     ),
     "carry dh_next never propagated": (
-        lstm.packed_backward,
-        "dh_t += dh_next[:n]",
-        "dh_t += dh_next[:n] if t == len(packing.batch_sizes) - 1 else 0",
+        layer._run_backward,
+        "np.matmul(W_hh_T, da_t, out=dh_next)",
+        "dh_next[...] = 0",
         ("dh", T - 2),
     ),
     "carry dc_next never propagated": (
-        lstm.packed_backward,
-        "dc_t += dc_next[:n]",
-        "dc_t += dc_next[:n] if t == len(packing.batch_sizes) - 1 else 0",
+        layer._run_backward,
+        "np.copyto(da_out, da_t)",
+        "np.copyto(da_out, da_t); d[0] = 0",
         ("dc", T - 2),
     ),
     "loss scaled by V": (
@@ -73,15 +74,15 @@ SEED_BUGS = {
         ("dlogits", T - 1),
     ),
     "gates i and f swapped in the forward pass": (
-        lstm.packed_forward,
-        "i, f, g, o = (gate",
-        "f, i, g, o = (gate",
+        layer._run_forward,
+        "sigmoids, f, i, o",
+        "sigmoids, i, f, o",
         ("c", 0),
     ),
     "one per cent off in one gate's gradient": (
-        lstm._local_derivatives,
-        "o_from_dh = cache.tanh_c * o * (1 - o)",
-        "o_from_dh = cache.tanh_c * o * (1 - o) * 1.01",
+        layer._factors,
+        "np.multiply(slopes[:, 2], gates[:, 4], out=factors[:, K])",
+        "np.multiply(slopes[:, 2] * 1.01, gates[:, 4], out=factors[:, K])",
         ("da_o", T - 1),
     ),
 }
@@ -120,12 +121,12 @@ def test_the_code_is_whole_again_after_planting():
 
 
 CELL_BUGS = [
-    ("da_i = dc * k.g", "da_i = dc * k.i", "da_i"),
-    ("dc = dc_next + dh * k.o", "dc = dh * k.o", "dc"),
-    ("dc = dc_next + dh * k.o", "dc = dc_next + dh * k.i", "dc"),
+    ("dc * k.g\n", "dc * k.i\n", "da_i"),
+    ("dc = dc_next + dm * k.o", "dc = dm * k.o", "dc"),
+    ("dc = dc_next + dm * k.o", "dc = dc_next + dm * k.i", "dc"),
     ("dc * k.c_prev", "dc * k.c", "da_f"),
-    ("dh_prev=da @ k.W_hh", "dh_prev=da_i @ k.W_hh[: k.c.shape[1]]", "dh"),
-    ("dc_prev=dc * k.f", "dc_prev=dc", "dc"),
+    ("dh_prev=da @ w.W_hh", "dh_prev=da_i @ w.W_hh[: k.c.shape[1]]", "dh"),
+    ("dc_prev = dc * k.f", "dc_prev = dc", "dc"),
     ("dW_hh=da.T @ k.h_prev", "dW_hh=2 * da.T @ k.h_prev", "dW_hh"),
     ("db=da.sum(axis=0)", "db=da.mean(axis=0)", "db"),
 ]

@@ -123,15 +123,23 @@ def test_text_validation_is_the_last_tenth_and_its_unseen_characters_are_unk():
     assert decoded == [c if c in "ab" else UNK for c in validation]
 
 
-def test_packing_round_trip_and_final_rows():
+def test_packing_round_trip_reversal_and_cuts():
     lengths = np.array([2, 4, 1, 4, 3])
     padded = np.arange(5 * 5).reshape(5, 5) + 1
     packing = make_packing(5, 5, lengths)
     assert packing.batch_sizes == (5, 4, 3, 2)
     beyond = np.arange(5)[:, None] >= lengths
     np.testing.assert_array_equal(packing.unpack(packing.pack(padded)), np.where(beyond, 0, padded))
-    states = np.concatenate([np.zeros(5, int), packing.pack(padded)])[:, None]
-    np.testing.assert_array_equal(states[packing.final][:, 0], padded[lengths - 1, np.arange(5)])
+    mirrored = packing.unpack(packing.pack(padded)[packing.reversal])
+    for n, length in enumerate(lengths):
+        np.testing.assert_array_equal(mirrored[:length, n], padded[:length, n][::-1])
+    assert list(packing.segments(9)) == [range(0, 2), range(2, 4)]
+    assert list(packing.segments(1)) == [range(t, t + 1) for t in range(4)]
+    assert list(packing.runs(range(4), 100)) == [range(t, t + 1) for t in range(4)]
+    full = make_packing(5, 3, np.full(3, 5))
+    assert list(full.segments(7)) == [range(0, 2), range(2, 4), range(4, 5)]
+    assert list(full.runs(range(1, 5), 9)) == [range(1, 4), range(4, 5)]
+    assert [full.alive_after(range(2, 4)), full.alive_after(range(2, 5))] == [3, 0]
 
 
 @pytest.fixture(scope="module")

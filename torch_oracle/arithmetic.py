@@ -1,13 +1,14 @@
-"""The two ways in which torch computes a step for the trace: exactly as users do, and with noise.
+"""The ways in which torch computes a step for the trace: exactly as users do, and with noise.
 
-`Kernel` is the reference: nn.LSTMCell and autograd. `Noisy` measures how much of a difference
-means nothing. It computes the same with every activation moved by one to two units of roundoff, at
-random, forward and in the derivative that is taken from it. (Moving the inputs alone would not do:
-a saturated gate hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
+`Kernel` is the reference: nn.LSTMCell and autograd; for peepholes and coupled gates, which torch
+lacks, its single operations and autograd. `Noisy` measures how much of a difference means nothing.
+It computes the same with every activation moved by one to two units of roundoff, at random, forward
+and in the derivative that is taken from it. (Moving the inputs alone would not do: a saturated gate
+hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
 Carlo arithmetic (Parker 1997) with the noise where LSTM implementations legitimately differ.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +18,20 @@ from torch.nn import functional
 Tensors = dict[str, torch.Tensor]
 
 
-class Arithmetic(Protocol):
-    """What a trace needs, beside the linear maps."""
+class Exact:
+    """Torch's own functions."""
 
-    def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
-        """i, f, g, o, c and h from the pre-activations a [N, 4H] and c_prev [N, H]."""
-        ...
+    def sigmoid(self, a: torch.Tensor) -> torch.Tensor:
+        """Of a tensor of any shape."""
+        return a.sigmoid()
+
+    def tanh(self, a: torch.Tensor) -> torch.Tensor:
+        """Of a tensor of any shape."""
+        return a.tanh()
 
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [N, V]."""
-        ...
+        return functional.log_softmax(logits, dim=1)
 
 
 class Kernel:
@@ -44,15 +49,14 @@ class Kernel:
         self._cell.requires_grad_(False)
 
     def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
-        """See `Arithmetic`. The kernel does not return its gates; they are recomputed from a."""
-        h, c = self._cell(a, (torch.zeros_like(c_prev), c_prev))
+        """i, f, g, o, c and m = o tanh(c) from a [N, 4H] and c_prev [N, H].
+
+        The kernel does not return its gates; they are recomputed from a.
+        """
+        m, c = self._cell(a, (torch.zeros_like(c_prev), c_prev))
         i, f, g, o = a.detach().chunk(4, dim=1)
         gates = {"i": i.sigmoid(), "f": f.sigmoid(), "g": g.tanh(), "o": o.sigmoid()}
-        return gates | {"c": c, "h": h}
-
-    def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        """See `Arithmetic`."""
-        return functional.log_softmax(logits, dim=1)
+        return gates | {"c": c, "m": m}
 
 
 class Noise:
@@ -76,7 +80,7 @@ class Noise:
 
 
 class Noisy:
-    """The same equations with one to two units of roundoff of noise on every activation."""
+    """The same functions with one to two units of roundoff of noise on every activation."""
 
     def __init__(self, noise: Noise) -> None:
         self._noise = noise
@@ -86,32 +90,59 @@ class Noisy:
         units = torch.from_numpy(self._noise.units(tuple(output.shape))).to(output.dtype)
         return output + units * (scale * torch.finfo(output.dtype).eps / 2)
 
-    def _neighbour(self, output: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self._noise.neighbour(output.numpy()))
+    def sigmoid(self, a: torch.Tensor) -> torch.Tensor:
+        """Of a tensor of any shape.
 
-    def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
-        """See `Arithmetic`.
-
-        A sigmoid's noise is absolute: the roundoff of (1 + tanh(a/2))/2 is that of 1, however
-        small the result.
+        The noise is absolute: the roundoff of (1 + tanh(a/2))/2 is that of 1, however small the
+        result.
         """
-        a_i, a_f, a_g, a_o = a.detach().chunk(4, dim=1)
-        s = self._absolute(torch.cat([a_i, a_f, a_o], dim=1).sigmoid(), 1.0)
-        i, f, o = s.chunk(3, dim=1)
-        g = self._neighbour(a_g.tanh())
-        di, df, do = (s * (1 - s)).chunk(3, dim=1)
-        outputs, derivatives = torch.cat([i, f, g, o], 1), torch.cat([di, df, 1 - g * g, do], 1)
-        i, f, g, o = _FromOutput.apply(a, outputs, derivatives).chunk(4, dim=1)
-        c = f * c_prev + i * g
-        tanh_c = self._neighbour(c.detach().tanh())
-        h = o * _FromOutput.apply(c, tanh_c, 1 - tanh_c * tanh_c)
-        return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
+        s = self._absolute(a.detach().sigmoid(), 1.0)
+        return _FromOutput.apply(a, s, s * (1 - s))
+
+    def tanh(self, a: torch.Tensor) -> torch.Tensor:
+        """Of a tensor of any shape."""
+        y = torch.from_numpy(self._noise.neighbour(a.detach().tanh().numpy()))
+        return _FromOutput.apply(a, y, 1 - y * y)
 
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        """See `Arithmetic`. The noise is that of the logits' scale, which the shift cancels."""
+        """Log-probabilities [N, V].
+
+        The noise is that of the logits' scale, which the shift cancels.
+        """
         exact = functional.log_softmax(logits.detach(), dim=1)
         scale = logits.detach().abs().amax(dim=1, keepdim=True).clamp(min=1)
         return _NoisyLogSoftmax.apply(logits, self._absolute(exact, scale))
+
+
+Arithmetic = Exact | Noisy
+
+
+def composed_cell(
+    arithmetic: Arithmetic,
+    a: torch.Tensor,
+    c_prev: torch.Tensor,
+    peephole: torch.Tensor | None,
+    coupled: bool,
+) -> Tensors:
+    """The cell from single operations, for autograd: noisy, or with options that torch lacks.
+
+    Returns what `Kernel.cell` does; with peepholes, a_i, a_f and a_o too, which then differ from
+    the blocks of a.
+    """
+    a_i, *a_f, a_g, a_o = a.chunk(3 if coupled else 4, dim=1)
+    if peephole is not None:
+        a_i = a_i + peephole[0] * c_prev
+        a_f = [block + peephole[1] * c_prev for block in a_f]
+    i, g = arithmetic.sigmoid(a_i), arithmetic.tanh(a_g)
+    f = 1 - i if coupled else arithmetic.sigmoid(a_f[0])
+    c = f * c_prev + i * g
+    if peephole is not None:
+        a_o = a_o + peephole[-1] * c
+    o = arithmetic.sigmoid(a_o)
+    values = {"i": i, "f": f, "g": g, "o": o, "c": c, "m": o * arithmetic.tanh(c)}
+    if peephole is not None:
+        values |= {"a_i": a_i, "a_o": a_o} | dict(zip(["a_f"], a_f, strict=False))
+    return values
 
 
 class _FromOutput(torch.autograd.Function):

@@ -103,7 +103,8 @@ def distances(
     for twin in twins:
         unit = np.maximum(unit, largest(twin - reference))
     result = np.full(len(error), np.inf)
-    np.divide(error, unit, out=result, where=np.isfinite(error) & (unit > 0))
+    judged = np.isfinite(error) & np.isfinite(unit) & (unit > 0)
+    np.divide(error, unit, out=result, where=judged)
     result[error == 0] = 0.0
     return result
 
@@ -114,13 +115,25 @@ def distance(actual: np.ndarray, reference: np.ndarray, twins: Sequence[np.ndarr
 
 
 def order(trace: Trace) -> Iterator[tuple[str, int | None]]:
-    """Every (tensor, step) in the order of computation: values forward, gradients backward."""
-    steps = range(len(trace.steps["h"]))
-    contributions = [name for name in CONTRIBUTIONS.values() if name in trace.steps]
-    yield from _existing(trace, steps, VALUES)
+    """Every (tensor, step) in the order of computation: values forward, gradients backward.
+
+    Layer by layer; the first layer's names are plain, those of others end in `_l0_reverse` and so
+    on (`trace.label`).
+    """
+    labels = [name[1:] for name in trace.steps if name.startswith("h")]
+    forward = range(len(trace.steps["h"]))
+    backward = forward[::-1]
+    names = list(CONTRIBUTIONS.values())
+    for label in labels:
+        yield from _existing(trace, forward, [name + label for name in VALUES])
+    yield from _existing(trace, forward, ("logits", "loss"))
     yield from (("h_n", None), ("c_n", None))
-    yield from _existing(trace, reversed(steps), (*GRADIENTS, *contributions))
-    yield from ((name, None) for name in (*contributions, "dh0", "dc0"))
+    yield from _existing(trace, backward, ("dlogits", "dW_v", "db_v"))
+    for label in reversed(labels):
+        layer = [name + label for name in (*GRADIENTS, *names[:-2])]
+        yield from _existing(trace, backward, layer)
+    totals = [name for name in trace.totals if name not in ("h_n", "c_n")]
+    yield from ((name, None) for name in totals)
 
 
 def _existing(

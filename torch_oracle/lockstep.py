@@ -161,7 +161,8 @@ def _start(
 def step_problem(model: LanguageModel, recipe: Recipe, step: Step) -> Problem:
     """The forward and backward run of a training step, for `check_parity`."""
     N, H = len(step.batch.lengths), model.hidden_size
-    zeros = np.zeros((N, H), step.before.parameters["projection.weight"].dtype)
+    dtype = step.before.parameters["projection.weight"].dtype
+    zeros = np.zeros((model.num_layers, N, H), dtype)
     carried = step.before.state if step.batch.continues else None
     h0, c0 = carried if carried is not None else (zeros, zeros)
     return Problem(
@@ -228,10 +229,7 @@ def check_update(recipe: Recipe, step: Step) -> dict[str, float]:
                 "exp_avg": torch.from_numpy(state["m"][name].copy()),
                 "exp_avg_sq": torch.from_numpy(state["v"][name].copy()),
             }
-    factors = torch_clip(recipe, oracle)
-    for group in optimizer.param_groups:
-        group["lr"] = step.lr
-    optimizer.step()
+    factors = _torch_update(recipe, oracle, optimizer, step.lr)
     dtype = step.before.parameters["projection.weight"].dtype
     ours = np.array([step.coefficients[name] for name in factors], dtype)
     theirs = np.array(list(factors.values()), dtype)
@@ -240,6 +238,17 @@ def check_update(recipe: Recipe, step: Step) -> dict[str, float]:
     for name, array in oracle.arrays().items():
         result[name] = distance(step.after.parameters[name], array)
     return result
+
+
+def _torch_update(
+    recipe: Recipe, oracle: Oracle, optimizer: torch.optim.Optimizer, lr: float
+) -> dict[str, float]:
+    """Clip the gradients and take torch.optim's step; each tensor's clipping coefficient."""
+    coefficients = torch_clip(recipe, oracle)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    return coefficients
 
 
 def _norm_roundoffs(step: Step) -> float:
@@ -261,10 +270,7 @@ def _torch_step(runs: _Runs, batch: Batch, lr: float) -> tuple[float, Quantities
     divisor = lengths.sum() if runs.recipe.divisor == "tokens" else len(lengths)
     (loss_sum / divisor).backward()
     gradients = {name: gradient.copy() for name, gradient in runs.oracle.gradients().items()}
-    coefficients = torch_clip(runs.recipe, runs.oracle)
-    for group in runs.optimizer.param_groups:
-        group["lr"] = lr
-    runs.optimizer.step()
+    coefficients = _torch_update(runs.recipe, runs.oracle, runs.optimizer, lr)
     loss = (loss_sum.detach() / batch.tokens).numpy()
     quantities = _quantities(loss, gradients, coefficients, runs.oracle.arrays())
     return float(loss), quantities
@@ -304,7 +310,7 @@ def _twin_step(
     results = []
     carried = before.state if batch.continues else None
     for part in (p for p in np.array_split(order, 2) if p.size):
-        state = None if carried is None else (carried[0][part], carried[1][part])
+        state = None if carried is None else (carried[0][:, part], carried[1][:, part])
         rows = replace(
             batch,
             inputs=batch.inputs[:, part],
@@ -314,7 +320,8 @@ def _twin_step(
         results.append(batch_gradients(runs.model, replace(before, state=state), rows, divisor))
     losses, gradients, states = zip(*results, strict=True)
     gradient = {name: np.sum([g[name] for g in gradients], axis=0) for name in gradients[0]}
-    h, c = (np.concatenate(parts)[np.argsort(order)] for parts in zip(*states, strict=True))
+    back = np.argsort(order)
+    h, c = (np.concatenate(parts, axis=1)[:, back] for parts in zip(*states, strict=True))
     coefficients, after = apply_gradients(runs.recipe, before, gradient, (h, c), lr)
     return _quantities(sum(losses) / batch.tokens, gradient, coefficients, after.parameters), after
 

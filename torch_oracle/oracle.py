@@ -1,4 +1,4 @@
-"""The language model around one `torch.nn.LSTMCell`. Every number here comes from torch.
+"""The language model around `torch.nn.LSTMCell`. Every number here comes from torch.
 
 Weights are tied to the NumPy arrays (shared memory) or copied. The one-bias model has its bias in
 `bias_ih`; `bias_hh` is zero and frozen. Of PyTorch's pair both train.
@@ -14,18 +14,18 @@ from torch.nn import functional
 from numpy_lstm.batching import Batch
 
 CELL = "lstm."
-ONE_BIAS = "lstm.bias_l0"
 State = tuple[torch.Tensor, torch.Tensor]
+"""(h, c), each [layers, N, H]."""
 
 
-def cell_name(name: str) -> str:
-    """Parameter name of nn.LSTMCell for a name of ours: no layer suffix, one bias in bias_ih."""
-    name = name.removeprefix(CELL)
-    return "bias_ih" if name == "bias_l0" else name.removesuffix("_l0")
+def cell_name(name: str) -> tuple[int, str]:
+    """Layer, and parameter name of its nn.LSTMCell, for a name of ours; one bias is bias_ih."""
+    base, _, layer = name.removeprefix(CELL).rpartition("_l")
+    return int(layer), "bias_ih" if base == "bias" else base
 
 
 class Oracle(nn.Module):
-    """nn.LSTMCell and nn.Linear with the weights of the NumPy model.
+    """One nn.LSTMCell a layer, and nn.Linear, with the weights of the NumPy model.
 
     Args:
         parameters: the NumPy model's parameters.
@@ -35,24 +35,29 @@ class Oracle(nn.Module):
 
     def __init__(self, parameters: Mapping[str, np.ndarray], tied: bool = True) -> None:
         super().__init__()
-        G, I = parameters["lstm.weight_ih_l0"].shape
         V, H = parameters["projection.weight"].shape
+        layers = 1 + max(cell_name(name)[0] for name in parameters if name.startswith(CELL))
         tensors = {
             name: torch.from_numpy(array if tied else array.copy())
             for name, array in parameters.items()
         }
         dtype = tensors["projection.weight"].dtype
         # On the meta device no memory is allocated for weights that are replaced at once.
-        self.cell = nn.LSTMCell(I, G // 4, device="meta", dtype=dtype)
+        self.cells = nn.ModuleList(
+            nn.LSTMCell(H if layer else V, H, device="meta", dtype=dtype) for layer in range(layers)
+        )
         self.projection = nn.Linear(H, V, device="meta", dtype=dtype)
-        for name in ("bias_ih", "bias_hh"):
-            setattr(self.cell, name, nn.Parameter(torch.zeros(G, dtype=dtype), requires_grad=False))
+        for cell in self.cells:
+            for name in ("bias_ih", "bias_hh"):
+                zeros = nn.Parameter(torch.zeros(4 * H, dtype=dtype), requires_grad=False)
+                setattr(cell, name, zeros)
         self.by_name: dict[str, nn.Parameter] = {}
         for name, tensor in tensors.items():
             parameter = nn.Parameter(tensor)
             self.by_name[name] = parameter
             if name.startswith(CELL):
-                setattr(self.cell, cell_name(name), parameter)
+                layer, own = cell_name(name)
+                setattr(self.cells[layer], own, parameter)
             else:
                 setattr(self.projection, name.removeprefix("projection."), parameter)
 
@@ -62,16 +67,18 @@ class Oracle(nn.Module):
         lengths = torch.from_numpy(batch.lengths)
         V, H = self.projection.weight.shape
         x = functional.one_hot(inputs, V).to(self.projection.weight.dtype)
-        zeros = x.new_zeros(len(lengths), H)
-        h, c = state if state is not None else (zeros, zeros)
+        zeros = x.new_zeros(len(self.cells), len(lengths), H)
+        h, c = (list(s) for s in (state if state is not None else (zeros, zeros)))
         losses = []
         for t in range(len(inputs)):
-            alive = lengths > t
-            h_t, c_t = self.cell(x[t], (h, c))
-            h, c = torch.where(alive[:, None], h_t, h), torch.where(alive[:, None], c_t, c)
-            logits = self.projection(h[alive])
+            alive, y = lengths > t, x[t]
+            for k, cell in enumerate(self.cells):
+                y, c_t = cell(y, (h[k], c[k]))
+                h[k] = torch.where(alive[:, None], y, h[k])
+                c[k] = torch.where(alive[:, None], c_t, c[k])
+            logits = self.projection(y[alive])
             losses.append(functional.cross_entropy(logits, targets[t][alive], reduction="sum"))
-        return torch.stack(losses).sum(), (h, c)
+        return torch.stack(losses).sum(), (torch.stack(h), torch.stack(c))
 
     def gradients(self) -> dict[str, np.ndarray]:
         """What autograd left in `.grad`, under the NumPy model's names."""

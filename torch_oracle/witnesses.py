@@ -49,7 +49,13 @@ def scalar(problem: Problem) -> Any:
         value, h_n, c_n = problem.dloss * outputs.losses.sum(), outputs.h_n, outputs.c_n
     else:
         (y, h_n, c_n), _ = lstm_forward(
-            problem.config, problem.parameters, problem.x, problem.h0, problem.c0, problem.lengths
+            problem.config,
+            problem.parameters,
+            problem.x,
+            problem.h0,
+            problem.c0,
+            problem.lengths,
+            masks=problem.masks,
         )
         value = (y * problem.dy).sum()
     return value + (h_n * problem.dh_n).sum() + (c_n * problem.dc_n).sum()
@@ -93,4 +99,5 @@ def in_long_double(problem: Problem) -> Problem:
     inputs = {name: widened(value) for name, value in differentiable(problem).items()}
     dy = None if problem.dy is None else widened(problem.dy)
     wide = with_inputs(problem, inputs)
-    return replace(wide, dh_n=widened(problem.dh_n), dc_n=widened(problem.dc_n), dy=dy)
+    masks = tuple(widened(mask) for mask in problem.masks)
+    return replace(wide, dh_n=widened(problem.dh_n), dc_n=widened(problem.dc_n), dy=dy, masks=masks)
