@@ -228,6 +228,22 @@ def _run_forward(
         h, c = h_t, c_t
 
 
+def step_forward(
+    prepared: Prepared,
+    x: Shaped[np.ndarray, "N I"] | Int[np.ndarray, " N"],
+    h: Shaped[np.ndarray, "P N"],
+    c: Shaped[np.ndarray, "H N"],
+    h_out: Shaped[np.ndarray, "1 P N"],
+    c_out: Shaped[np.ndarray, "H N"],
+) -> None:
+    """One step from given states; the new ones are written to h_out and c_out."""
+    H, N = c.shape
+    run = Run(range(1), np.empty((1, 5, H, N), c.dtype), np.empty((2, H, N), c.dtype), None)
+    run.c[0] = c
+    _run_forward(prepared, run, _input_part(prepared, x, N)[None], h, h_out)
+    c_out[...] = run.c[1]
+
+
 def layer_backward(
     dy: Shaped[np.ndarray, "M P"],
     cache: LayerCache,

@@ -22,7 +22,8 @@ Clipping = Literal["global", "per_tensor"]
 
 def _check_nonnegative(**settings: float) -> None:
     for name, value in settings.items():
-        check(0 <= value < math.inf, f"{name}: expected a finite number of at least 0, got {value}")
+        valid = isinstance(value, int | float | np.number) and 0 <= value < math.inf
+        check(valid, f"{name}: expected a finite number of at least 0, got {value}")
 
 
 def _zeros(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -40,7 +41,7 @@ class SGD:
         p = p - lr * b
     """
 
-    lr: float
+    lr: float = 1e-3
     momentum: float = 0.0
     weight_decay: float = 0.0
 

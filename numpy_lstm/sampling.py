@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
-from numpy_lstm.activations import log_softmax
 from numpy_lstm.errors import check
-from numpy_lstm.language_model import LanguageModel, predict
+from numpy_lstm.language_model import LanguageModel, lstm_parameters, predict
 from numpy_lstm.lstm import Parameters
+from numpy_lstm.stepping import LSTMCell
 
 
 def generate(
@@ -40,17 +40,23 @@ def generate(
         temperature == 0 or rng is not None,
         "rng: expected a numpy.random.Generator for sampling, got None; give one, or temperature 0",
     )
-    tokens, state = prompt, None
+    cell = LSTMCell(model.lstm, lstm_parameters(parameters))
+    W_v, b_v = parameters["projection.weight"], parameters["projection.bias"]
+    cache = predict(model, parameters, prompt[:, None])
+    logits, state = cache.logits[-1], cache.state
     while True:
-        cache = predict(model, parameters, tokens[:, None], state=state)
-        state = cache.state
-        logits = cache.logits[-1].astype(np.float64)
-        if rng is None or temperature == 0:
-            token = int(logits.argmax())
-        else:
-            with np.errstate(over="ignore"):  # to -inf, a probability of 0
-                scaled = (logits - logits.max()) / temperature
-            probabilities = np.exp(log_softmax(scaled))
-            token = int(rng.choice(len(logits), p=probabilities))
+        token = _choose(logits.astype(np.float64), temperature, rng)
         yield token
-        tokens = np.array([token])
+        y, state = cell.step(np.array([token]), state)
+        logits = W_v @ y[0] + b_v  # (15)
+
+
+def _choose(
+    logits: Shaped[np.ndarray, " V"], temperature: float, rng: np.random.Generator | None
+) -> int:
+    """A token, drawn from softmax(logits / temperature) by inversion; or the most probable one."""
+    if rng is None or temperature == 0:
+        return int(logits.argmax())
+    with np.errstate(over="ignore", under="ignore"):  # to -inf, a probability of 0
+        cumulative = np.exp((logits - logits.max()) / temperature).cumsum()
+    return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))

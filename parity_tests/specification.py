@@ -51,7 +51,7 @@ def cell_trace(problem: Problem) -> Trace:
             y = np.concatenate(outputs, axis=2)
             if p.masks and k + 1 < len(config.suffixes):
                 y = y * p.masks[k // D]
-    dy = p.dy
+    totals["y"], dy = np.where(np.stack(alive), y, 0), p.dy
     for k, suffix in reversed(list(enumerate(config.suffixes))):
         if k % D == D - 1:
             if p.masks and k + 1 < len(config.suffixes):

@@ -127,13 +127,13 @@ def order(trace: Trace) -> Iterator[tuple[str, int | None]]:
     for label in labels:
         yield from _existing(trace, forward, [name + label for name in VALUES])
     yield from _existing(trace, forward, ("logits", "loss"))
-    yield from (("h_n", None), ("c_n", None))
+    ends = [name for name in ("y", "h_n", "c_n") if name in trace.totals]
+    yield from ((name, None) for name in ends)
     yield from _existing(trace, backward, ("dlogits", "dW_v", "db_v"))
     for label in reversed(labels):
         layer = [name + label for name in (*GRADIENTS, *names[:-2])]
         yield from _existing(trace, backward, layer)
-    totals = [name for name in trace.totals if name not in ("h_n", "c_n")]
-    yield from ((name, None) for name in totals)
+    yield from ((name, None) for name in trace.totals if name not in ends)
 
 
 def _existing(

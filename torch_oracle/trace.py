@@ -86,8 +86,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Trace:
-    """Per step: name -> [T, ...]. Totals: h_n, c_n, dh0, dc0 and the parameters' gradients; and
-    dx of an LSTM, in which directions are summed.
+    """Per step: name -> [T, ...]. Totals: h_n, c_n, dh0, dc0 and the parameters' gradients; and of
+    an LSTM y and dx, in which directions are joined.
 
     `magnitudes` [T, ...], from torch alone: of each contribution, which is a sum over the batch,
     the sum of its terms' magnitudes times the root of their number.
@@ -136,7 +136,7 @@ def numpy_trace(problem: Problem) -> Trace:
         )
         g = language_model_backward(p.dloss, model_cache, p.dh_n, p.dc_n, keep_steps=True)
         cache, states = model_cache.lstm, (outputs.h_n, outputs.c_n)
-        packing, prefix, inputs = cache.packing, "lstm.", {}
+        packing, prefix, whole = cache.packing, "lstm.", {}
         steps = {"logits": model_cache.logits, "loss": outputs.losses, "dlogits": g.dlogits}
         steps = {name: packing.unpack(array) for name, array in steps.items()}
         rows = [packing.rows(range(t, t + 1)) for t in range(len(packing.batch_sizes))]
@@ -145,7 +145,7 @@ def numpy_trace(problem: Problem) -> Trace:
     else:
         assert p.dy is not None
         packing = make_packing(p.x.shape[0], p.x.shape[1], p.lengths)
-        (_, *states), cache = packed_forward(
+        (y, *states), cache = packed_forward(
             p.config,
             p.parameters,
             packing.pack(p.x),
@@ -157,11 +157,11 @@ def numpy_trace(problem: Problem) -> Trace:
         )
         g = packed_backward(packing.pack(p.dy), cache, p.dh_n, p.dc_n, keep_steps=True)
         assert g.dx is not None
-        steps, prefix, inputs = {}, "", {"dx": packing.unpack(g.dx)}
+        steps, prefix, whole = {}, "", {"y": packing.unpack(y), "dx": packing.unpack(g.dx)}
     for suffix, layer, gradients in zip(p.lstm.suffixes, cache.layers, g.layers, strict=True):
         steps |= _numpy_layer(p.lstm, suffix, prefix, layer, gradients)
     totals = dict(zip(("h_n", "c_n"), states, strict=True)) | {"dh0": g.dh0, "dc0": g.dc0}
-    totals |= inputs
+    totals |= whole
     totals |= {contribution(name): gradient for name, gradient in g.parameters.items()}
     return Trace(steps, totals)
 
@@ -247,7 +247,7 @@ def torch_trace(problem: Problem, noise: Noise | None = None) -> Trace:
     totals = {"h_n": h_n.detach(), "c_n": c_n.detach()}
     totals |= {"dh0": _gradient(h0), "dc0": _gradient(c0)}
     if problem.targets is None:
-        totals["dx"] = _blank(_gradient(x), alive)
+        totals |= {"y": _blank(y.detach(), alive), "dx": _blank(_gradient(x), alive)}
     totals |= {contribution(name): _gradient(leaf) for name, leaf in leaves.items()}
     return Trace(_arrays(steps), _arrays(totals), {} if noise is not None else _arrays(magnitudes))
 
