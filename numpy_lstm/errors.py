@@ -44,11 +44,16 @@ def check_array(name: str, array: np.ndarray, shape: Shape, dtype: np.dtype) -> 
         list(array.shape) == sizes,
         f"{name}: expected {symbols} = {sizes}, got {list(array.shape)}{hint}",
     )
+    check_dtype(name, array, dtype)
+    check_finite(name, array)
+
+
+def check_dtype(name: str, array: np.ndarray, dtype: np.dtype) -> None:
+    """Raise unless ``array`` has this dtype."""
     check(
         array.dtype == dtype,
         f"{name}: expected dtype {dtype}, got {array.dtype}; convert it with .astype('{dtype}')",
     )
-    check_finite(name, array)
 
 
 def check_finite(name: str, array: np.ndarray) -> None:

@@ -16,13 +16,11 @@ from numpy_lstm.lstm import (
     LSTM,
     LSTMCache,
     Parameters,
+    State,
     packed_backward,
     packed_forward,
 )
 from numpy_lstm.packing import Packing, make_packing
-
-State = tuple[np.ndarray, np.ndarray]
-"""(h, c), each [layers, N, H]."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy_lstm.errors import (
     Shape,
     check,
     check_array,
+    check_dtype,
     check_finite,
     check_parameters,
     check_positive,
@@ -28,6 +29,8 @@ from numpy_lstm.layer import (
 from numpy_lstm.packing import Packing, make_packing
 
 Parameters = Mapping[str, np.ndarray]
+State = tuple[np.ndarray, np.ndarray]
+"""(h, c), [layers, N, P] and [layers, N, H]."""
 
 
 @dataclass(frozen=True)
@@ -218,8 +221,7 @@ def lstm_forward(
     check(batched or lengths is None, "lengths: expected None without a batch")
     packing = make_packing(x.shape[0], x.shape[1], lengths)
     x = packing.pack(x)
-    if not np.isfinite(x).all():
-        check_finite("x", _as_given(config, packing.unpack(x), batched))
+    _check_tokens("x", x, config, packing, batched)
     states = (
         state if batched or state is None or state.ndim != 2 else state[:, None]
         for state in (h0, c0)
@@ -255,8 +257,8 @@ def lstm_backward(
         shape = (packing.N, packing.T, F)
     check(dy.shape == shape, f"dy: expected the shape of y, {list(shape)}, got {list(dy.shape)}")
     dy = packing.pack(_time_major(config, dy, batched))
-    dtype = cache.layers[0].weights.W_hh.dtype
-    check_array("dy (of the real tokens)", dy, (("M", packing.M), ("F", F)), dtype)
+    _check_tokens("dy", dy, config, packing, batched)
+    check_dtype("dy", dy, cache.layers[0].weights.W_hh.dtype)
     if not batched:
         dh_n, dc_n = (None if d is None else d[:, None] for d in (dh_n, dc_n))
     g = packed_backward(dy, cache, dh_n, dc_n)
@@ -393,6 +395,14 @@ def _states(
     return state
 
 
+def _check_tokens(
+    name: str, packed: np.ndarray, config: LSTM, packing: Packing, batched: bool
+) -> None:
+    """Raise if a real token holds NaN or infinity, naming the place as the caller sees it."""
+    if not np.isfinite(packed).all():
+        check_finite(name, _as_given(config, packing.unpack(packed), batched))
+
+
 def _check_input(x: np.ndarray, I: int, dtype: np.dtype) -> None:
     if np.issubdtype(x.dtype, np.integer):
         check(
@@ -400,7 +410,8 @@ def _check_input(x: np.ndarray, I: int, dtype: np.dtype) -> None:
             f"x (tokens): expected integers 0 to I - 1 = {I - 1}, got {x.min()} to {x.max()}",
         )
     else:
-        check_array("x (of the real tokens)", x, (("M", len(x)), ("I", I)), dtype)
+        check(x.shape == (len(x), I), f"x: expected I = {I} features, got {x.shape[-1]}")
+        check_dtype("x", x, dtype)
 
 
 def _check_masks(

@@ -5,10 +5,7 @@ from jaxtyping import Int, Shaped
 
 from numpy_lstm.errors import check, check_array, check_parameters
 from numpy_lstm.layer import Prepared, step_forward
-from numpy_lstm.lstm import LSTM, Parameters
-
-State = tuple[Shaped[np.ndarray, "layers N P"], Shaped[np.ndarray, "layers N H"]]
-"""(h, c), each [layers, N, ...]."""
+from numpy_lstm.lstm import LSTM, Parameters, State
 
 
 class LSTMCell:

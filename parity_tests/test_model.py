@@ -232,9 +232,21 @@ REFUSALS = {
         lambda: run(x=spoilt(PROBLEM.x, (0, 1, 2), np.inf)),
         "x: inf at index [0, 1, 2] (1 of 30 values are not finite); expected finite numbers",
     ),
+    "infinite gradient": (
+        lambda: lstm_backward(spoilt(np.ones((3, 2, 8)), (2, 0, 1), np.nan), run()[1]),
+        "dy: nan at index [2, 0, 1] (1 of 48 values are not finite); expected finite numbers",
+    ),
+    "infinite state": (
+        lambda: run(c0=spoilt(np.ones((1, 2, 8)), (0, 1, 3), -np.inf)),
+        "c0: -inf at index [0, 1, 3] (1 of 16 values are not finite); expected finite numbers",
+    ),
+    "input of another dtype": (
+        lambda: run(x=PROBLEM.x.astype(np.float32)),
+        "x: expected dtype float64, got float32; convert it with .astype('float64')",
+    ),
     "wrong input size": (
         lambda: run(x=PROBLEM.x[:, :, :4]),
-        "x (of the real tokens): expected [M, I] = [6, 5], got [6, 4]",
+        "x: expected I = 5 features, got 4",
     ),
     "token out of range": (
         lambda: run(x=np.full((3, 2), 5)),

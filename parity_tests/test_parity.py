@@ -43,7 +43,7 @@ def test_every_tensor_at_every_step_matches_torch(seed, model, dtype, pair):
     assert comparison.first is None, str(comparison.first)
 
 
-@pytest.mark.parametrize("scale", [0.05, 8.0, 30.0])
+@pytest.mark.parametrize("scale", [0.05, 8.0, 30.0, 1e4])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("seed", range(10))
 def test_saturated_and_tiny_weights_raise_no_false_alarm(seed, dtype, scale):

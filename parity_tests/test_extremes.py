@@ -1,0 +1,212 @@
+"""Sizes and values at the edges, recomputation, memory, and one step at a time."""
+
+import resource
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from numpy_lstm import layer
+from numpy_lstm.errors import InputError
+from numpy_lstm.lstm import dropout_masks, lstm_backward, lstm_forward
+from numpy_lstm.stepping import LSTMCell
+from parity_tests.problems import random_problem
+from parity_tests.test_cell import OPTIONS
+from torch_oracle.arithmetic import Noise
+from torch_oracle.compare import K, check_parity, distance
+from torch_oracle.module import module_totals
+from torch_oracle.trace import contribution, numpy_trace, one_ulp_away
+
+
+def everything(problem, **arguments):
+    """All outputs and gradients, by name."""
+    p = problem
+    outputs, cache = lstm_forward(
+        p.config, p.parameters, p.x, p.h0, p.c0, p.lengths, masks=p.masks, **arguments
+    )
+    g = lstm_backward(p.dy, cache, p.dh_n, p.dc_n)
+    named = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
+    named |= {"dx": g.dx, "dh0": g.dh0, "dc0": g.dc0}
+    return named | {contribution(name): gradient for name, gradient in g.parameters.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "sizes", [(1, 3, 4, 5), (6, 1, 4, 5), (6, 3, 4, 1), (6, 3, 1, 5), (1, 1, 1, 1)]
+)
+def test_every_size_may_be_one(sizes, dtype):
+    comparison = check_parity(random_problem(0, dtype=dtype, sizes=sizes, bidirectional=True))
+    assert comparison.first is None, str(comparison.first)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ten_thousand_steps_match_nn_lstm(dtype):
+    """Noise of the inputs alone, which is less than `check_parity` would allow."""
+    problem = random_problem(0, dtype=dtype, sizes=(10_000, 2, 3, 4))
+    noises = [Noise(0, opposite) for opposite in (False, True)]
+    twins = [module_totals(one_ulp_away(problem, noise)) for noise in noises]
+    ours = everything(problem)
+    for name, reference in module_totals(problem).items():
+        assert distance(ours[name], reference, [twin[name] for twin in twins]) <= K, name
+
+
+@pytest.mark.parametrize("value", [1e4, -1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_saturated_gates_neither_overflow_nor_warn(dtype, value):
+    problem = random_problem(0, dtype=dtype)
+    problem.parameters["bias_l0"][...] = value
+    for name, array in everything(problem).items():
+        assert np.isfinite(array).all(), name
+    assert check_parity(problem).first is None
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_recomputation_gives_the_same_bits(options, monkeypatch):
+    problem = random_problem(2, sizes=(11, 5, 3, 4), **options)
+    monkeypatch.setattr(layer, "SEGMENT_TOKENS", 12)
+    kept, computed = everything(problem), everything(problem, recompute=True)
+    for name, array in kept.items():
+        np.testing.assert_array_equal(computed[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_segments_change_nothing_but_the_order_of_sums(options, monkeypatch):
+    problem = random_problem(3, sizes=(9, 4, 3, 5), **options)
+    whole = numpy_trace(problem)
+    monkeypatch.setattr(layer, "SEGMENT_TOKENS", 6)
+    monkeypatch.setattr(layer, "FACTOR_BYTES", 1)
+    cut = numpy_trace(problem)
+    for name, array in whole.steps.items():
+        assert distance(cut.steps[name], array) <= K, name
+    for name, array in whole.totals.items():
+        assert distance(cut.totals[name], array) <= K, name
+
+
+def run_alone(code: str) -> list[float]:
+    """Numbers printed by a fresh interpreter."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def test_a_hundred_thousand_steps_train_in_under_500_mb():
+    """T = 100,000 at H = 64 in float64, the interpreter included; maxrss is in KiB on Linux."""
+    (peak,) = run_alone("""
+        import resource
+        import numpy as np
+        from numpy_lstm import LSTM, init_lstm, lstm_backward, lstm_forward
+        rng = np.random.default_rng(0)
+        config = LSTM(8, 64)
+        parameters = init_lstm(config, rng=rng)
+        x = rng.standard_normal((100_000, 1, 8))
+        (y, *_), cache = lstm_forward(config, parameters, x, recompute=True)
+        gradients = lstm_backward(y, cache)
+        assert np.isfinite(gradients.dx).all()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """)
+    assert peak * 1024 < 500e6
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
+def test_kept_memory_is_not_faulted_in_again():
+    code = """
+        import resource
+        import numpy as np
+        from numpy_lstm.memory import keep_freed_memory
+        {advice}
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(10):
+                arrays = [np.ones(400_000) for _ in range(10)]
+                del arrays
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        faults()
+        print(faults())
+    """
+    (usual,), (kept,) = (run_alone(code.format(advice=a)) for a in ("", "keep_freed_memory()"))
+    pages = 10 * 10 * 400_000 * 8 / resource.getpagesize()
+    assert usual > pages / 2
+    assert kept < pages / 50
+
+
+def test_dropout_masks_are_inverted_seeded_and_used():
+    problem = random_problem(0, num_layers=3, dropout=0.25)
+    config, (T, N) = problem.config, problem.x.shape[:2]
+    masks = dropout_masks(config, 2000, N, np.float64, rng=np.random.default_rng(0))
+    assert [mask.shape for mask in masks] == [(2000, N, config.hidden_size)] * 2
+    for mask in masks:
+        np.testing.assert_array_equal(np.unique(mask), [0, 1 / 0.75])
+        error = (mask == 0).mean() - 0.25
+        assert abs(error) < 6 * (0.25 * 0.75 / mask.size) ** 0.5  # six standard deviations
+    arguments = (config, problem.parameters, problem.x)
+    drawn, cache = lstm_forward(*arguments, rng=np.random.default_rng(1))
+    same = dropout_masks(config, T, N, np.float64, rng=np.random.default_rng(1))
+    repeated, _ = lstm_forward(*arguments, masks=cache.masks)
+    evaluated, _ = lstm_forward(*arguments)
+    for mask, used in zip(same, cache.masks, strict=True):
+        np.testing.assert_array_equal(used, mask)
+    np.testing.assert_array_equal(repeated[0], drawn[0])
+    assert np.abs(evaluated[0] - drawn[0]).max() > 1e-3
+    everything_off, _ = lstm_forward(
+        replace(config, dropout=1.0), *arguments[1:], rng=np.random.default_rng(0)
+    )
+    zeros = tuple(np.zeros_like(mask) for mask in same)
+    np.testing.assert_array_equal(everything_off[0], lstm_forward(*arguments, masks=zeros)[0][0])
+
+
+STEPPED = {name: o for name, o in OPTIONS.items() if not {"bidirectional", "dropout"} & set(o)}
+
+
+@pytest.mark.parametrize("options", STEPPED.values(), ids=STEPPED)
+@pytest.mark.parametrize("tokens", [False, True])
+def test_one_step_at_a_time_is_the_whole_sequence(options, tokens):
+    p = random_problem(1, sizes=(5, 3, 4, 6), **options)
+    x = np.random.default_rng(0).integers(0, 4, (5, 3)) if tokens else p.x
+    (y, h_n, c_n), _ = lstm_forward(p.config, p.parameters, x, p.h0, p.c0)
+    cell, state = LSTMCell(p.config, p.parameters), (p.h0, p.c0)
+    for t, x_t in enumerate(x):
+        before = [array.copy() for array in state]
+        y_t, following = cell.step(x_t, state)
+        for array, copy in zip(state, before, strict=True):
+            np.testing.assert_array_equal(array, copy)
+        assert distance(y_t, y[t]) <= K
+        state = following
+    assert distance(state[0], h_n) <= K
+    assert distance(state[1], c_n) <= K
+    begun, _ = cell.step(x[0], cell.zero_state(3))
+    assert distance(begun, lstm_forward(p.config, p.parameters, x[:1])[0][0][0]) <= K
+
+
+P = random_problem(1, sizes=(5, 3, 4, 6))
+CELL = LSTMCell(P.config, P.parameters)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: LSTMCell(replace(P.config, bidirectional=True), P.parameters),
+            "bidirectional: expected False; the reverse direction needs the whole sequence",
+        ),
+        (
+            lambda: CELL.step(np.array([1, 4, 0]), CELL.zero_state(3)),
+            "x (tokens): expected integers 0 to I - 1 = 3 in an array [N], got [1 4 0]",
+        ),
+        (
+            lambda: CELL.step(P.x[0, :, :3], CELL.zero_state(3)),
+            "x: expected [N, I] = [3, 4], got [3, 3]",
+        ),
+        (
+            lambda: CELL.step(P.x[0], CELL.zero_state(2)),
+            "state: expected shapes (1, 3, 6) and (1, 3, 6), got (1, 2, 6) and (1, 2, 6)",
+        ),
+    ],
+    ids=["bidirectional", "token", "input", "state"],
+)
+def test_a_step_that_does_not_fit_is_refused(call, message):
+    with pytest.raises(InputError) as caught:
+        call()
+    assert str(caught.value) == message
