@@ -9,9 +9,10 @@ from numpy_lstm.language_model import (
     language_model_forward,
     predict,
 )
-from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
+from numpy_lstm.lstm import LSTM, dropout_masks, lstm_backward, lstm_forward
 from numpy_lstm.optimizers import SGD, Adam, AdamW
 from numpy_lstm.sampling import generate
+from numpy_lstm.stepping import LSTMCell
 from numpy_lstm.training import Recipe, evaluate, train
 from numpy_lstm.vocabulary import Vocabulary
 
@@ -22,9 +23,11 @@ __all__ = [
     "AdamW",
     "Checkpoint",
     "InputError",
+    "LSTMCell",
     "LanguageModel",
     "Recipe",
     "Vocabulary",
+    "dropout_masks",
     "evaluate",
     "generate",
     "init_language_model",

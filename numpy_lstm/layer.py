@@ -108,6 +108,7 @@ class Prepared:
         self.K, self.H, self.I, self.coupled = K, G // K, I, w.coupled
         self.W_ih, self.W_hh, self.W_hr = reorder(w.W_ih), reorder(w.W_hh), w.W_hr
         self.b = None if w.b is None else reorder(w.b)
+        self.half = np.array(0.5, w.W_ih.dtype)  # cheaper in every step than a Python number
         self.p_in = self.p_out = None
         if w.W_ch is not None:
             halved = w.W_ch[:, :, None] * scale[:1].astype(w.W_ch.dtype)
@@ -190,42 +191,58 @@ def _run_forward(
     prepared: Prepared, run: Run, a_x: np.ndarray, h: np.ndarray, h_out: np.ndarray
 ) -> None:
     """The time loop. h [P, n] is what the first step reads; h_out [s, P, n] is written."""
-    K, W_hh, W_hr, p_out = prepared.K, prepared.W_hh, prepared.W_hr, prepared.p_out
-    s, _, H, n = run.gates.shape
-    a = np.empty((K * H, n), h.dtype)
-    product = np.empty((H, n), h.dtype)
+    K, (s, _, H, n) = prepared.K, run.gates.shape
+    a, product = np.empty((K * H, n), h.dtype), np.empty((H, n), h.dtype)
     c = run.c[0]
     activations = run.gates[:, 4 - K : 4].reshape(s, K * H, n, copy=False)
     blocks = (run.gates[:, k] for k in range(5))
-    views = zip(a_x, activations, run.gates[:, 4 - K : 3], *blocks, run.c[1:], h_out, strict=True)
-    for k, (a_x_t, activation, sigmoids, f, i, o, g, tanh_c, c_t, h_t) in enumerate(views):
-        np.matmul(W_hh, h, out=a)
+    views = zip(activations, run.gates[:, 4 - K : 3], *blocks, strict=True)
+    for k, (a_x_t, gates, c_t, h_t) in enumerate(zip(a_x, views, run.c[1:], h_out, strict=True)):
+        np.matmul(prepared.W_hh, h, out=a)
         np.add(a, a_x_t, out=a)  # (1)
-        if prepared.p_in is not None:
-            a.reshape(K, H, n)[:-2] += prepared.p_in * c  # (19)
-        np.tanh(a, out=activation)
-        np.multiply(sigmoids, 0.5, out=sigmoids)
-        np.add(sigmoids, 0.5, out=sigmoids)  # (2) to (5)
-        if prepared.coupled:
-            np.subtract(1, i, out=f)  # (20)
-        np.multiply(f, c, out=c_t)
-        np.multiply(i, g, out=product)
-        np.add(c_t, product, out=c_t)  # (6)
-        if p_out is not None:
-            a_o = a.reshape(K, H, n)[-2]
-            a_o += p_out * c_t  # (19)
-            np.tanh(a_o, out=o)
-            np.multiply(o, 0.5, out=o)
-            np.add(o, 0.5, out=o)  # (5)
-        np.tanh(c_t, out=tanh_c)
-        if W_hr is None:
-            np.multiply(o, tanh_c, out=h_t)  # (7)
-        else:
-            np.multiply(o, tanh_c, out=product)
-            np.matmul(W_hr, product, out=h_t)  # (21)
+        _advance(prepared, a, gates, c, c_t, h_t, product)
         if run.a is not None:
             run.a[k] = a
         h, c = h_t, c_t
+
+
+def _advance(
+    prepared: Prepared,
+    a: np.ndarray,
+    gates: tuple[np.ndarray, ...],
+    c: np.ndarray,
+    c_t: np.ndarray,
+    h_t: np.ndarray,
+    product: np.ndarray,
+) -> None:
+    """One step from its pre-activations a, to which peepholes are added: gates, c_t and h_t.
+
+    `gates` are views of one array: all that (2) to (5) fill, the sigmoids, f, i, o, g, tanh(c).
+    """
+    activations, sigmoids, f, i, o, g, tanh_c = gates
+    half = prepared.half
+    if prepared.p_in is not None:
+        a.reshape(prepared.K, *c.shape)[:-2] += prepared.p_in * c  # (19)
+    np.tanh(a, out=activations)
+    np.multiply(sigmoids, half, out=sigmoids)
+    np.add(sigmoids, half, out=sigmoids)  # (2) to (5)
+    if prepared.coupled:
+        np.subtract(1, i, out=f)  # (20)
+    np.multiply(f, c, out=c_t)
+    np.multiply(i, g, out=product)
+    np.add(c_t, product, out=c_t)  # (6)
+    if prepared.p_out is not None:
+        a_o = a.reshape(prepared.K, *c.shape)[-2]
+        a_o += prepared.p_out * c_t  # (19)
+        np.tanh(a_o, out=o)
+        np.multiply(o, half, out=o)
+        np.add(o, half, out=o)  # (5)
+    np.tanh(c_t, out=tanh_c)
+    if prepared.W_hr is None:
+        np.multiply(o, tanh_c, out=h_t)  # (7)
+    else:
+        np.multiply(o, tanh_c, out=product)
+        np.matmul(prepared.W_hr, product, out=h_t)  # (21)
 
 
 def step_forward(
@@ -233,15 +250,16 @@ def step_forward(
     x: Shaped[np.ndarray, "N I"] | Int[np.ndarray, " N"],
     h: Shaped[np.ndarray, "P N"],
     c: Shaped[np.ndarray, "H N"],
-    h_out: Shaped[np.ndarray, "1 P N"],
+    h_out: Shaped[np.ndarray, "P N"],
     c_out: Shaped[np.ndarray, "H N"],
 ) -> None:
     """One step from given states; the new ones are written to h_out and c_out."""
-    H, N = c.shape
-    run = Run(range(1), np.empty((1, 5, H, N), c.dtype), np.empty((2, H, N), c.dtype), None)
-    run.c[0] = c
-    _run_forward(prepared, run, _input_part(prepared, x, N)[None], h, h_out)
-    c_out[...] = run.c[1]
+    K, (H, N) = prepared.K, c.shape
+    a = _input_part(prepared, x, N)
+    a += prepared.W_hh @ h  # (1)
+    gates = np.empty((5, H, N), c.dtype)
+    views = (gates[4 - K : 4].reshape(K * H, N), gates[4 - K : 3], *gates)
+    _advance(prepared, a, views, c, c_out, h_out, np.empty((H, N), c.dtype))
 
 
 def layer_backward(
@@ -257,7 +275,7 @@ def layer_backward(
     w, packing, x = cache.weights, cache.packing, cache.x
     (M, P), H, dtype = dy.shape, dc_n.shape[1], dy.dtype
     G, I = w.W_ih.shape
-    prepared = Prepared(w)
+    prepared = Prepared(w) if isinstance(cache.segments[0], Start) else None
     dx = np.empty((M, I), dtype) if need_dx else None
     kept = None
     if keep_steps:
@@ -270,6 +288,7 @@ def layer_backward(
     gradients: dict[str, np.ndarray] = {}
     for segment in reversed(cache.segments):
         if isinstance(segment, Start):
+            assert prepared is not None
             segment = segment_forward(prepared, x, packing, segment, False)
         rows = packing.rows(segment.steps)
         n = packing.batch_sizes[segment.steps.start]
@@ -298,7 +317,10 @@ def layer_backward(
         if kept is not None:
             kept.dh[rows], kept.da[rows] = dh.T, da.T
         for name, part in weight_gradients(w, packing, x, segment, da, dh).items():
-            gradients[name] = gradients[name] + part if name in gradients else part
+            if name in gradients:
+                gradients[name] += part
+            else:
+                gradients[name] = part
         if dx is not None:
             np.matmul(da.T, w.W_ih, out=dx[rows])  # (14)
     return LayerGradients(gradients, dx, dh_next.T.copy(), dc_next.T.copy(), kept)
@@ -422,7 +444,7 @@ def _input_part(prepared: Prepared, x: np.ndarray, n: int) -> Shaped[np.ndarray,
     """W_ih x + b of (1) for all tokens. A one-hot x picks a column of W_ih."""
     W_ih = prepared.W_ih
     a = _columns(len(W_ih), len(x), n, W_ih.dtype)
-    if np.issubdtype(x.dtype, np.integer):
+    if x.dtype.kind in "iu":
         np.take(W_ih, x, axis=1, out=a)
     else:
         np.matmul(W_ih, x.T, out=a)
@@ -433,7 +455,7 @@ def _input_part(prepared: Prepared, x: np.ndarray, n: int) -> Shaped[np.ndarray,
 
 def _input_weight_gradient(w: CellWeights, x: np.ndarray, da: np.ndarray) -> np.ndarray:
     """dW_ih of (13). For one-hot x the sum runs over the tokens of each symbol."""
-    if not np.issubdtype(x.dtype, np.integer):
+    if x.dtype.kind not in "iu":
         return da @ x
     one_hot_T = scipy.sparse.csr_array(
         (np.ones(len(x), da.dtype), x, np.arange(len(x) + 1)), shape=(len(x), w.W_ih.shape[1])

@@ -404,7 +404,7 @@ def _check_tokens(
 
 
 def _check_input(x: np.ndarray, I: int, dtype: np.dtype) -> None:
-    if np.issubdtype(x.dtype, np.integer):
+    if x.dtype.kind in "iu":
         check(
             x.ndim == 1 and x.min() >= 0 and x.max() < I,
             f"x (tokens): expected integers 0 to I - 1 = {I - 1}, got {x.min()} to {x.max()}",

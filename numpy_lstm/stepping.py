@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from numpy_lstm.errors import check, check_array, check_parameters
+from numpy_lstm.errors import InputError, check, check_array, check_parameters
 from numpy_lstm.layer import Prepared, step_forward
 from numpy_lstm.lstm import LSTM, Parameters, State
 
@@ -49,11 +49,11 @@ class LSTMCell:
             InputError: an input that does not fit.
         """
         config, N, I = self._config, len(x), self._config.input_size
-        if np.issubdtype(x.dtype, np.integer):
-            check(
-                x.ndim == 1 and all(0 <= token < I for token in x.tolist()),
-                f"x (tokens): expected integers 0 to I - 1 = {I - 1} in an array [N], got {x}",
-            )
+        if x.dtype.kind in "iu":
+            if x.ndim != 1 or not all(0 <= token < I for token in x.tolist()):
+                raise InputError(
+                    f"x (tokens): expected integers 0 to I - 1 = {I - 1} in an array [N], got {x}"
+                )
         else:
             check_array("x", x, (("N", N), ("I", I)), self._dtype)
         h, c = state
@@ -66,6 +66,6 @@ class LSTMCell:
         columns = np.empty((L, expected[0][2], N), self._dtype)
         cells = np.empty((L, config.hidden_size, N), self._dtype)
         for k, prepared in enumerate(self._layers):
-            step_forward(prepared, x, h[k].T, c[k].T, columns[k : k + 1], cells[k])
+            step_forward(prepared, x, h[k].T, c[k].T, columns[k], cells[k])
             x = columns[k].T
         return x, (columns.transpose(0, 2, 1), cells.transpose(0, 2, 1))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from numpy_lstm.checkpoint import load_checkpoint
+from torch_oracle.lockstep import FACTOR
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = ("--hidden-size", "8", "--num-sequences", "50", "--n-max", "4")
@@ -58,6 +59,51 @@ def test_training_writes_log_curves_and_the_best_weights(counting):
     best = min(record["validation_loss"] for record in validations)
     assert checkpoint.notes["validation_loss"] == best
     assert checkpoint.model.hidden_size == 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adam", 0.01)])
+def test_a_thousand_steps_stay_within_the_noise_floor_with_clipping(optimizer, lr, dtype, tmp_path):
+    """As a command, since the checks of shapes at run time would take most of the time here."""
+    result = run(
+        "train.py", "counting", "--oracle", "--parity-every", 0, "--target-excess", 9,
+        "--hidden-size", 20, "--n-max", 6, "--num-sequences", 100, "--batch-size", 8,
+        "--epochs", 100, "--schedule", "constant", "--optimizer", optimizer, "--lr", lr,
+        "--dtype", dtype, "--out", tmp_path, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    log = log_of(tmp_path)
+    steps = [record for record in log if "loss" in record]
+    assert len(steps) == 1000
+    assert sum(record["clip_coefficient"] < 1 for record in steps) > 900
+    assert max(record["worst_divergence_in_noise_floors"] for record in log) <= FACTOR
+
+
+def test_the_benchmark_prints_a_table_and_writes_every_figure(tmp_path):
+    out = tmp_path / "benchmark.json"
+    result = run(
+        "benchmark.py", "--only", "N=1 T=", "--threads", 1, "--dtypes", "float32",
+        "--rounds", 1, "--out", out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if "N=1 " in line]
+    assert rows == [
+        "layer N=1 T=24 I=4 H=50",
+        "layer N=1 T=512 I=64 H=64",
+        "generation N=1 T=100 I=65 H=128 (a token)",
+    ]
+    written = json.loads(out.read_text())
+    assert {"processor", "numpy", "torch"} <= written["machine"].keys()
+    assert all(record["seconds"] for record in written["records"])
+    names = [record["implementation"] for record in written["records"]]
+    assert names == [*["numpy", "nn.LSTM", "LSTMCell", "products"] * 2, "numpy", "LSTMCell"]
+
+
+def test_the_scaling_table_and_a_long_sequence():
+    result = run("scaling.py", "--repetitions", 1, "--steps", 3000)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("exponents over") == 2
+    assert "gradients identical to the last bit: True" in result.stdout
 
 
 def test_a_verdict_that_fails_gives_exit_status_1(tmp_path):

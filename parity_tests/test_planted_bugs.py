@@ -74,7 +74,7 @@ SEED_BUGS = {
         ("dlogits", T - 1),
     ),
     "gates i and f swapped in the forward pass": (
-        layer._run_forward,
+        layer._advance,
         "sigmoids, f, i, o",
         "sigmoids, i, f, o",
         ("c", 0),

@@ -22,6 +22,7 @@ from numpy_lstm.experiment import (
     Experiment,
     TextExperiment,
 )
+from numpy_lstm.memory import keep_freed_memory
 from numpy_lstm.plotting import plot_curves
 from numpy_lstm.tasks import Task
 from numpy_lstm.tasks.counting import CountingTask, longest_solved
@@ -232,6 +233,7 @@ def report(run: Run) -> bool:
 
 def main(command: Command) -> int:
     """Run the command; the exit status."""
+    keep_freed_memory()
     console = Console()
     experiment, output = command.experiment, command.output
     check(output.threads >= 1, f"threads: expected at least 1, got {output.threads}")
