@@ -75,8 +75,8 @@ SEED_BUGS = {
     ),
     "gates i and f swapped in the forward pass": (
         layer._advance,
-        "sigmoids, f, i, o",
-        "sigmoids, i, f, o",
+        "sigmoids, f, i, o, g, tanh_c = gates",
+        "sigmoids, i, f, o, g, tanh_c = gates",
         ("c", 0),
     ),
     "one per cent off in one gate's gradient": (
