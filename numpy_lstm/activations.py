@@ -9,8 +9,13 @@ from jaxtyping import Shaped
 
 
 def sigmoid(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """``1 / (1 + exp(-a))``, written ``(1 + tanh(a/2)) / 2`` so that it cannot overflow."""
-    return 0.5 * (1.0 + np.tanh(0.5 * a))
+    """``1 / (1 + exp(-a))``, accurate relative to itself, however small.
+
+    (``(1 + tanh(a/2)) / 2`` is accurate relative to 1 only: in float32 a gate of 1e-7 would have
+    no right digit.) Where exp overflows, the sigmoid is 0, as it should be.
+    """
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-a))
 
 
 def tanh(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

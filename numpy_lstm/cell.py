@@ -1,7 +1,7 @@
 """One step of the LSTM: the specification.
 
-Every line below the docstrings implements the one numbered equation that it bears. `layer.py`
-computes the same over whole sequences, faster; tests hold the two equal, for every option.
+Every line that bears a number implements that equation. `layer.py` computes the same over whole
+sequences, faster; tests hold the two equal, for every option.
 
 The cell with a forget gate is that of Gers, Schmidhuber & Cummins (2000), "Learning to forget";
 notation, gate order (i, f, g, o) and stacking are those of torch.nn.LSTMCell. The projection is
@@ -166,7 +166,7 @@ def cell_backward(
     dc_prev = dc * k.f  # (14)
     dW_ch = None
     if p is not None:
-        for p_gate, da_gate in zip(p, [da_i, *da_f], strict=False):
+        for p_gate, da_gate in zip(p[:-1], [da_i, *da_f], strict=True):
             dc_prev = dc_prev + da_gate * p_gate  # (23)
         pairs = [(da_gate, k.c_prev) for da_gate in (da_i, *da_f)] + [(da_o, k.c)]
         dW_ch = np.stack([(da_gate * c).sum(axis=0) for da_gate, c in pairs])  # (23)

@@ -34,9 +34,18 @@ def check_positive(**sizes: int) -> None:
         check(valid, f"{name}: expected an integer of at least 1, got {size!r}")
 
 
+def check_is_array(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a NumPy array of numbers."""
+    check(
+        isinstance(value, np.ndarray) and value.dtype.kind in "iufc",
+        f"{name}: expected a NumPy array of numbers, got"
+        f" {getattr(value, 'dtype', None) or type(value).__name__}; convert it with np.asarray",
+    )
+
+
 def check_array(name: str, array: np.ndarray, shape: Shape, dtype: np.dtype) -> None:
     """Raise unless ``array`` has this shape and dtype and is finite everywhere."""
-    check(isinstance(array, np.ndarray), f"{name}: expected an array, got {type(array).__name__}")
+    check_is_array(name, array)
     symbols = "[" + ", ".join(symbol for symbol, _ in shape) + "]"
     sizes = [size for _, size in shape]
     hint = "; transposed?" if len(sizes) == 2 and list(array.shape) == sizes[::-1] else ""
@@ -82,6 +91,8 @@ def check_parameters(parameters: Mapping[str, np.ndarray], shapes: Mapping[str, 
         not missing and not unexpected,
         f"parameters: missing {missing}, unexpected {unexpected}; expected exactly {list(shapes)}",
     )
+    for name, parameter in parameters.items():
+        check_is_array(name, parameter)
     dtype = next(iter(parameters.values())).dtype
     check(
         np.issubdtype(dtype, np.inexact) and dtype != np.float16,

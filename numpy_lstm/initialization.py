@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
-from numpy_lstm.errors import check_choice
+from numpy_lstm.errors import check, check_choice
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM
 
@@ -49,11 +49,15 @@ def init_lstm(
         rng: source of all randomness.
         dtype: float32 or float64.
         forget_bias: bias of the forget gate (1 after Gers et al. 2000 and Jozefowicz et al.
-            2015); where there are two biases their sum has this value. The others are zero.
+            2015); where there are two biases their sum has this value, where the gates are
+            coupled the input gate's bias is its negative, and without a bias it plays no part.
+            The other biases are zero.
         input_init: each gate's block of W_ih orthogonal, or uniform within 1 / sqrt(I).
     """
     H, gates = config.hidden_size, 3 if config.coupled else 4
     check_choice("input_init", input_init, InputInit)
+    check(np.issubdtype(dtype, np.inexact), f"dtype: expected a floating type, got {dtype}")
+    check(np.isfinite(forget_bias), f"forget_bias: expected a finite number, got {forget_bias}")
     weights: dict[str, np.ndarray] = {}
     for name, shape in config.parameter_shapes().items():
         kind, columns = name.partition("_l")[0], shape[-1][1]

@@ -106,6 +106,12 @@ def lstm_parameters(parameters: Parameters) -> dict[str, np.ndarray]:
     return {k.removeprefix(prefix): p for k, p in parameters.items() if k.startswith(prefix)}
 
 
+def _check_tokens(name: str, tokens: np.ndarray) -> None:
+    integers = isinstance(tokens, np.ndarray) and tokens.dtype.kind in "iu"
+    kind = getattr(tokens, "dtype", type(tokens).__name__)
+    check(integers, f"{name}: expected an array of integers, got {kind}")
+
+
 def predict(
     model: LanguageModel,
     parameters: Parameters,
@@ -128,6 +134,7 @@ def predict(
         InputError: parameters, tokens, lengths or states that do not fit the model.
     """
     check_parameters(parameters, model.parameter_shapes())
+    _check_tokens("tokens", tokens)
     check(tokens.ndim == 2, f"tokens: expected [T, N], got {list(tokens.shape)}")
     packing = make_packing(tokens.shape[0], tokens.shape[1], lengths)
     h0, c0 = state if state is not None else (None, None)
@@ -155,6 +162,8 @@ def language_model_forward(
     keep_preactivations: bool = False,
 ) -> tuple[Outputs, LanguageModelCache]:
     """Loss of every real token; arguments as of `predict`, with the targets [T, N]."""
+    _check_tokens("tokens", tokens)
+    _check_tokens("targets", targets)
     check(
         targets.shape == tokens.shape,
         f"targets: expected the shape of tokens {list(tokens.shape)}, got {list(targets.shape)}",

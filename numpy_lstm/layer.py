@@ -4,7 +4,7 @@ Time is cut into segments. What needs no recurrence is done for a whole segment 
 input's part of (1), and after the time loop (13), dx of (14) and (22). The loop keeps
 W_hh h_prev, the gates, (6) and (7) forward; (8) to (12), W_hh^T da and the carries backward, with
 their factors prepared in `_factors`. Inside, features are rows and the batch is the last axis, so
-that each gate is one contiguous block and one tanh serves all gates. A segment can be forgotten
+that each gate is one contiguous block. A segment can be forgotten
 after the forward pass and recomputed in the backward pass (Chen et al. 2016, "Training deep nets
 with sublinear memory cost"), with the same bits.
 """
@@ -35,7 +35,7 @@ class Run:
     c: Shaped[np.ndarray, "states H n"]
     """Cell states: that which the first step reads, then each step's."""
     a: Shaped[np.ndarray, "s G n"] | None
-    """Pre-activations as `Prepared` orders and scales them; kept only when asked for."""
+    """Pre-activations as `Prepared` orders and negates them; kept only when asked for."""
 
 
 @dataclass(frozen=True)
@@ -89,30 +89,31 @@ class LayerGradients:
 
 
 class Prepared:
-    """Weights in the order (f, i, o, g) of the forward loop; those of the sigmoids halved.
+    """Copies of the weights in the order (f, i, o, g) of the forward loop, the sigmoids' negated.
 
-    sigmoid(a) = tanh(a/2)/2 + 1/2, so halved pre-activations leave one tanh for all gates.
+    sigmoid(a) = 1 / (1 + exp(-a)), so the loop computes -a for the sigmoids, which is exact.
     """
 
     def __init__(self, weights: CellWeights) -> None:
         w, K = weights, 3 if weights.coupled else 4
         order = [0, 2, 1] if w.coupled else [1, 0, 3, 2]
         G, I = w.W_ih.shape
-        scale = np.full((K, 1, 1), 0.5)
-        scale[-1] = 1.0
+        sign = np.full((K, 1, 1), -1.0)
+        sign[-1] = 1.0
 
         def reorder(W: np.ndarray) -> np.ndarray:
             blocks = W.reshape(K, G // K, -1)[order]
-            return (blocks * scale.astype(W.dtype)).reshape(G, -1)
+            return (blocks * sign.astype(W.dtype)).reshape(G, -1)
 
         self.K, self.H, self.I, self.coupled = K, G // K, I, w.coupled
-        self.W_ih, self.W_hh, self.W_hr = reorder(w.W_ih), reorder(w.W_hh), w.W_hr
+        self.W_ih, self.W_hh = reorder(w.W_ih), reorder(w.W_hh)
+        self.W_hr = None if w.W_hr is None else w.W_hr.copy()
         self.b = None if w.b is None else reorder(w.b)
-        self.half = np.array(0.5, w.W_ih.dtype)  # cheaper in every step than a Python number
+        self.one = np.array(1, w.W_ih.dtype)  # cheaper in every step than a Python number
         self.p_in = self.p_out = None
         if w.W_ch is not None:
-            halved = w.W_ch[:, :, None] * scale[:1].astype(w.W_ch.dtype)
-            self.p_in, self.p_out = halved[-2::-1], halved[-1]
+            negated = -w.W_ch[:, :, None]
+            self.p_in, self.p_out = negated[-2::-1], negated[-1]
 
 
 def layer_forward(
@@ -181,7 +182,8 @@ def segment_forward(
         run.c[0] = c[:, :n]
         h_out = _steps(h, start.h.shape[1] + first, len(steps), n)
         h_in = h[:, _reads(packing, start.steps, steps.start)]
-        _run_forward(prepared, run, _steps(a_x, first, len(steps), n), h_in, h_out)
+        with np.errstate(over="ignore"):  # of exp, where a sigmoid is 0
+            _run_forward(prepared, run, _steps(a_x, first, len(steps), n), h_in, h_out)
         runs.append(run)
         c = run.c[-1]
     return Segment(start.steps, h, tuple(runs))
@@ -194,9 +196,9 @@ def _run_forward(
     K, (s, _, H, n) = prepared.K, run.gates.shape
     a, product = np.empty((K * H, n), h.dtype), np.empty((H, n), h.dtype)
     c = run.c[0]
-    activations = run.gates[:, 4 - K : 4].reshape(s, K * H, n, copy=False)
+    sigmoids = run.gates[:, 4 - K : 3].reshape(s, (K - 1) * H, n, copy=False)
     blocks = (run.gates[:, k] for k in range(5))
-    views = zip(activations, run.gates[:, 4 - K : 3], *blocks, strict=True)
+    views = zip(sigmoids, *blocks, strict=True)
     for k, (a_x_t, gates, c_t, h_t) in enumerate(zip(a_x, views, run.c[1:], h_out, strict=True)):
         np.matmul(prepared.W_hh, h, out=a)
         np.add(a, a_x_t, out=a)  # (1)
@@ -217,26 +219,27 @@ def _advance(
 ) -> None:
     """One step from its pre-activations a, to which peepholes are added: gates, c_t and h_t.
 
-    `gates` are views of one array: all that (2) to (5) fill, the sigmoids, f, i, o, g, tanh(c).
+    `gates` are views of one array: the sigmoids, f, i, o, g, tanh(c).
     """
-    activations, sigmoids, f, i, o, g, tanh_c = gates
-    half = prepared.half
+    sigmoids, f, i, o, g, tanh_c = gates
+    one, split = prepared.one, len(a) - len(c)
     if prepared.p_in is not None:
         a.reshape(prepared.K, *c.shape)[:-2] += prepared.p_in * c  # (19)
-    np.tanh(a, out=activations)
-    np.multiply(sigmoids, half, out=sigmoids)
-    np.add(sigmoids, half, out=sigmoids)  # (2) to (5)
+    np.exp(a[:split], out=sigmoids)
+    np.add(sigmoids, one, out=sigmoids)
+    np.divide(one, sigmoids, out=sigmoids)  # (2), (3), (5)
+    np.tanh(a[split:], out=g)  # (4)
     if prepared.coupled:
-        np.subtract(1, i, out=f)  # (20)
+        np.subtract(one, i, out=f)  # (20)
     np.multiply(f, c, out=c_t)
     np.multiply(i, g, out=product)
     np.add(c_t, product, out=c_t)  # (6)
     if prepared.p_out is not None:
         a_o = a.reshape(prepared.K, *c.shape)[-2]
         a_o += prepared.p_out * c_t  # (19)
-        np.tanh(a_o, out=o)
-        np.multiply(o, half, out=o)
-        np.add(o, half, out=o)  # (5)
+        np.exp(a_o, out=o)
+        np.add(o, one, out=o)
+        np.divide(one, o, out=o)  # (5)
     np.tanh(c_t, out=tanh_c)
     if prepared.W_hr is None:
         np.multiply(o, tanh_c, out=h_t)  # (7)
@@ -258,8 +261,9 @@ def step_forward(
     a = _input_part(prepared, x, N)
     a += prepared.W_hh @ h  # (1)
     gates = np.empty((5, H, N), c.dtype)
-    views = (gates[4 - K : 4].reshape(K * H, N), gates[4 - K : 3], *gates)
-    _advance(prepared, a, views, c, c_out, h_out, np.empty((H, N), c.dtype))
+    views = (gates[4 - K : 3].reshape((K - 1) * H, N), *gates)
+    with np.errstate(over="ignore"):  # of exp, where a sigmoid is 0
+        _advance(prepared, a, views, c, c_out, h_out, np.empty((H, N), c.dtype))
 
 
 def layer_backward(
@@ -502,7 +506,7 @@ def layer_values(cache: LayerCache) -> dict[str, np.ndarray]:
                 a = run.a.reshape(s, 3 if coupled else 4, G // (3 if coupled else 4), n)
                 names = ("a_i", "a_o", "a_g") if coupled else ("a_f", "a_i", "a_o", "a_g")
                 for name, block in zip(names, a.swapaxes(0, 1), strict=True):
-                    values[name] = block if name == "a_g" else 2 * block  # `Prepared` halved them
+                    values[name] = block if name == "a_g" else -block  # `Prepared` negated them
             for name, blocks in values.items():
                 collected.setdefault(name, []).append(_flat(blocks))
     return {name: np.concatenate(parts, axis=1).T for name, parts in collected.items()}

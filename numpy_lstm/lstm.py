@@ -17,6 +17,7 @@ from numpy_lstm.errors import (
     check_array,
     check_dtype,
     check_finite,
+    check_is_array,
     check_parameters,
     check_positive,
 )
@@ -69,11 +70,17 @@ class LSTM:
         check_positive(**sizes, num_layers=self.num_layers)
         check(self.bias or not self.bias_pair, "bias_pair: expected False where bias is False")
         check(
-            0 <= self.proj_size < self.hidden_size,
-            f"proj_size: expected 0 to hidden_size - 1 = {self.hidden_size - 1},"
-            f" got {self.proj_size}",
+            type(self.proj_size) is int and 0 <= self.proj_size < self.hidden_size,
+            f"proj_size: expected an integer from 0 to hidden_size - 1 = {self.hidden_size - 1},"
+            f" got {self.proj_size!r}",
         )
-        check(0 <= self.dropout <= 1, f"dropout: expected 0 to 1, got {self.dropout}")
+        check(
+            type(self.dropout) in (int, float) and 0 <= self.dropout <= 1,
+            f"dropout: expected a probability from 0 to 1, got {self.dropout!r}",
+        )
+        for name in ("bias", "batch_first", "bidirectional", "bias_pair", "peephole", "coupled"):
+            value = getattr(self, name)
+            check(isinstance(value, bool), f"{name}: expected True or False, got {value!r}")
         check(
             self.dropout == 0 or self.num_layers > 1,
             f"dropout: expected 0 with one layer, got {self.dropout}; it acts between layers",
@@ -189,8 +196,8 @@ def lstm_forward(
         parameters: arrays named and shaped as `LSTM.parameter_shapes` says, of one dtype, which
             is the dtype of all arithmetic.
         x: inputs [T, N, I]; with batch_first [N, T, I]; one sequence without a batch [T, I]. Or
-            integers without the last axis, which stand for one-hot vectors. The cache refers to x
-            and the parameters: leave both unchanged until the backward pass.
+            integers without the last axis, which stand for one-hot vectors. The cache refers to x,
+            the parameters and the masks: leave them unchanged until the backward pass.
         h0: initial hidden states [layers * D, N, P], in the order of `LSTM.suffixes`; [layers * D,
             P] without a batch; zero when None.
         c0: initial cell states [layers * D, N, H], likewise.
@@ -198,8 +205,9 @@ def lstm_forward(
         masks: for dropout, what each layer's outputs but the last's are multiplied by, [T, N, D P]
             each; see `dropout_masks`.
         rng: draws the masks where none are given. With neither there is no dropout (evaluation).
-        recompute: keep only every thousandth state or so and compute the rest again in the
-            backward pass: a third more time, the same bits.
+        recompute: keep, of all states and gates, only the states at the start of every 1,024
+            tokens of the batch, and compute the rest again in the backward pass: a third more
+            time, the same bits. (x, y and their gradients are as large as ever.)
 
     Returns:
         ``(y, h_n, c_n), cache``: outputs shaped as x with D P features, zero beyond each length,
@@ -209,7 +217,8 @@ def lstm_forward(
         InputError: parameters or data of the wrong name, shape or dtype, or not finite.
     """
     dtype = check_parameters(parameters, config.parameter_shapes())
-    tokens = np.issubdtype(x.dtype, np.integer)
+    check_is_array("x", x)
+    tokens = x.dtype.kind in "iu"
     axes = "" if tokens else ", I"
     check(
         x.ndim in ((1, 2) if tokens else (2, 3)),
@@ -221,10 +230,12 @@ def lstm_forward(
     check(batched or lengths is None, "lengths: expected None without a batch")
     packing = make_packing(x.shape[0], x.shape[1], lengths)
     x = packing.pack(x)
-    _check_tokens("x", x, config, packing, batched)
-    states = (
-        state if batched or state is None or state.ndim != 2 else state[:, None]
-        for state in (h0, c0)
+    _check_real_finite("x", x, config, packing, batched)
+    states = [_with_batch(name, state, batched) for name, state in (("h0", h0), ("c0", c0))]
+    check(masks is None or rng is None, "masks, rng: expected one of them, got both")
+    check(
+        config.dropout > 0 or not (masks or rng),
+        "masks, rng: expected None where dropout is 0; set dropout in the configuration",
     )
     if masks is None:
         masks = [] if rng is None else dropout_masks(config, packing.T, packing.N, dtype, rng=rng)
@@ -251,16 +262,16 @@ def lstm_backward(
         dc_n: gradient of c_n, in its shape; zero when None.
     """
     config, packing, batched = cache.config, cache.packing, cache.batched
+    check_is_array("dy", dy)
     F = config.directions * config.output_size
     shape = (packing.T, packing.N, F) if batched else (packing.T, F)
     if config.batch_first and batched:
         shape = (packing.N, packing.T, F)
     check(dy.shape == shape, f"dy: expected the shape of y, {list(shape)}, got {list(dy.shape)}")
     dy = packing.pack(_time_major(config, dy, batched))
-    _check_tokens("dy", dy, config, packing, batched)
+    _check_real_finite("dy", dy, config, packing, batched)
     check_dtype("dy", dy, cache.layers[0].weights.W_hh.dtype)
-    if not batched:
-        dh_n, dc_n = (None if d is None else d[:, None] for d in (dh_n, dc_n))
+    dh_n, dc_n = _with_batch("dh_n", dh_n, batched), _with_batch("dc_n", dc_n, batched)
     g = packed_backward(dy, cache, dh_n, dc_n)
     assert g.dx is not None
     dx = _as_given(config, packing.unpack(g.dx), batched)
@@ -395,7 +406,20 @@ def _states(
     return state
 
 
-def _check_tokens(
+def _with_batch(name: str, state: np.ndarray | None, batched: bool) -> np.ndarray | None:
+    """The state [layers * D, N, F] of one that has no batch axis where x has none."""
+    if state is None:
+        return None
+    check_is_array(name, state)
+    check(
+        state.ndim == (3 if batched else 2),
+        f"{name}: expected [layers * D, {'N, ' if batched else ''}features],"
+        f" got {list(state.shape)}",
+    )
+    return state if batched else state[:, None]
+
+
+def _check_real_finite(
     name: str, packed: np.ndarray, config: LSTM, packing: Packing, batched: bool
 ) -> None:
     """Raise if a real token holds NaN or infinity, naming the place as the caller sees it."""

@@ -19,7 +19,7 @@ def generate(
     temperature: float = 1.0,
     rng: np.random.Generator | None = None,
 ) -> Iterator[int]:
-    """Yield token after token, without end.
+    """Token after token, without end.
 
     Args:
         model: sizes.
@@ -40,6 +40,17 @@ def generate(
         temperature == 0 or rng is not None,
         "rng: expected a numpy.random.Generator for sampling, got None; give one, or temperature 0",
     )
+    return _generate(model, parameters, prompt, temperature, rng)
+
+
+def _generate(
+    model: LanguageModel,
+    parameters: Parameters,
+    prompt: Int[np.ndarray, " tokens"],
+    temperature: float,
+    rng: np.random.Generator | None,
+) -> Iterator[int]:
+    """`generate`, its arguments checked."""
     cell = LSTMCell(model.lstm, lstm_parameters(parameters))
     W_v, b_v = parameters["projection.weight"], parameters["projection.bias"]
     cache = predict(model, parameters, prompt[:, None])

@@ -3,7 +3,14 @@
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from numpy_lstm.errors import InputError, check, check_array, check_parameters
+from numpy_lstm.errors import (
+    InputError,
+    check,
+    check_array,
+    check_is_array,
+    check_parameters,
+    check_positive,
+)
 from numpy_lstm.layer import Prepared, step_forward
 from numpy_lstm.lstm import LSTM, Parameters, State
 
@@ -12,7 +19,7 @@ class LSTMCell:
     """An LSTM's equations (1) to (7) and (19) to (21) for one step; states are the caller's.
 
     Args:
-        config: sizes and options; all layers, one direction, no dropout.
+        config: sizes and options; all layers, one direction. Dropout does not act (evaluation).
         parameters: as `LSTM.parameter_shapes` says. They are copied: later changes are not seen.
 
     Raises:
@@ -32,6 +39,7 @@ class LSTMCell:
 
     def zero_state(self, N: int) -> State:
         """h and c of N sequences that begin."""
+        check_positive(N=N)
         L, config = self._config.num_layers, self._config
         h = np.zeros((L, N, config.output_size), self._dtype)
         return h, np.zeros((L, N, config.hidden_size), self._dtype)
@@ -48,6 +56,7 @@ class LSTMCell:
         Raises:
             InputError: an input that does not fit.
         """
+        check_is_array("x", x)
         config, N, I = self._config, len(x), self._config.input_size
         if x.dtype.kind in "iu":
             if x.ndim != 1 or not all(0 <= token < I for token in x.tolist()):
@@ -63,9 +72,13 @@ class LSTMCell:
             (h.shape, c.shape) == expected,
             f"state: expected shapes {expected[0]} and {expected[1]}, got {h.shape} and {c.shape}",
         )
+        check(
+            h.dtype == c.dtype == self._dtype,
+            f"state: expected dtype {self._dtype}, got {h.dtype} and {c.dtype}",
+        )
         columns = np.empty((L, expected[0][2], N), self._dtype)
         cells = np.empty((L, config.hidden_size, N), self._dtype)
         for k, prepared in enumerate(self._layers):
             step_forward(prepared, x, h[k].T, c[k].T, columns[k], cells[k])
             x = columns[k].T
-        return x, (columns.transpose(0, 2, 1), cells.transpose(0, 2, 1))
+        return x.copy(), (columns.transpose(0, 2, 1), cells.transpose(0, 2, 1))

@@ -6,8 +6,8 @@ import numpy as np
 
 from numpy_lstm.errors import Shape
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.lstm import LSTM, dropout_masks
-from torch_oracle.trace import Problem
+from numpy_lstm.lstm import LSTM, dropout_masks, lstm_backward, lstm_forward
+from torch_oracle.trace import Problem, contribution
 
 SIZES = np.arange(2, 14)
 
@@ -62,3 +62,16 @@ def random_problem(
         dloss=0.37,
         masks=tuple(dropout_masks(lstm, T, N, dtype, rng=rng)),
     )
+
+
+def public_totals(problem: Problem, **arguments: Any) -> dict[str, np.ndarray]:
+    """All outputs and gradients by the public functions, time-major, as a trace names them."""
+    p, order = problem, (1, 0, 2) if problem.lstm.batch_first else (0, 1, 2)
+    given = {"lengths": p.lengths, "masks": p.masks} | arguments
+    (y, h_n, c_n), cache = lstm_forward(
+        p.lstm, p.parameters, p.x.transpose(order), p.h0, p.c0, **given
+    )
+    g = lstm_backward(p.dy.transpose(order), cache, p.dh_n, p.dc_n)
+    totals = {"y": y.transpose(order), "h_n": h_n, "c_n": c_n}
+    totals |= {"dx": g.dx.transpose(order), "dh0": g.dh0, "dc0": g.dc0}
+    return totals | {contribution(name): gradient for name, gradient in g.parameters.items()}

@@ -39,7 +39,7 @@ def test_complex_step_differentiates_the_function(function, derivative, referenc
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
 def test_no_overflow_and_no_upcast_at_extreme_arguments(dtype):
-    a = np.array([-1e4, -90, 0, 90, 1e4], dtype)
+    a = np.array([-1e5, -90, 0, 90, 1e5], dtype)
     s = sigmoid(a)
     assert s.dtype == dtype
     assert s.tolist()[::2] == [0.0, 0.5, 1.0]

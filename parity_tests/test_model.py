@@ -7,6 +7,7 @@ import pytest
 
 from numpy_lstm.batching import pad
 from numpy_lstm.errors import InputError
+from numpy_lstm.initialization import init_lstm
 from numpy_lstm.language_model import (
     LanguageModel,
     language_model_backward,
@@ -15,6 +16,7 @@ from numpy_lstm.language_model import (
 )
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from parity_tests.problems import random_parameters, random_problem
+from parity_tests.test_cell import OPTIONS
 from torch_oracle.compare import K, distance
 
 
@@ -105,36 +107,65 @@ def test_padding_of_a_dense_input_may_even_be_nan():
     assert (y[beyond] == 0).all()
 
 
-@pytest.mark.parametrize("model", [False, True])
-def test_backward_twice_is_bit_identical_and_changes_nothing(model):
-    problem = random_problem(1, model=model)
-    if model:
-        _, cache = language_model_forward(
-            problem.config, problem.parameters, problem.x, problem.targets, problem.lengths
-        )
-
-        def backward():
-            return language_model_backward(0.5, cache, problem.dh_n, problem.dc_n)
-    else:
-        _, cache = lstm_forward(
-            problem.config, problem.parameters, problem.x, problem.h0, problem.c0, problem.lengths
-        )
-
-        def backward():
-            return lstm_backward(problem.dy, cache, problem.dh_n, problem.dc_n)
-
-    first = backward()
-    second = backward()
-    assert first.parameters.keys() == problem.parameters.keys()
-    for name, gradient in first.parameters.items():
-        assert gradient.dtype == np.float64
-        np.testing.assert_array_equal(gradient, second.parameters[name])
-    np.testing.assert_array_equal(first.dh0, second.dh0)
-    untouched = random_problem(1, model=model)
+def assert_untouched(problem, untouched):
     for name, parameter in untouched.parameters.items():
         np.testing.assert_array_equal(parameter, problem.parameters[name])
     for name in ("x", "h0", "c0", "dh_n", "dc_n"):
         np.testing.assert_array_equal(getattr(untouched, name), getattr(problem, name))
+
+
+def test_language_model_backward_twice_is_bit_identical_and_changes_nothing():
+    problem = random_problem(1, model=True)
+    _, cache = language_model_forward(
+        problem.config, problem.parameters, problem.x, problem.targets, problem.lengths
+    )
+    first, second = (
+        language_model_backward(0.5, cache, problem.dh_n, problem.dc_n) for _ in range(2)
+    )
+    assert first.parameters.keys() == problem.parameters.keys()
+    for name, gradient in first.parameters.items():
+        np.testing.assert_array_equal(gradient, second.parameters[name])
+    np.testing.assert_array_equal(first.dh0, second.dh0)
+    np.testing.assert_array_equal(first.dc0, second.dc0)
+    assert_untouched(problem, random_problem(1, model=True))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_backward_twice_is_bit_identical_and_changes_nothing(options, recompute):
+    p = random_problem(1, **options)
+    arguments = (p.config, p.parameters, p.x, p.h0, p.c0, p.lengths)
+    _, cache = lstm_forward(*arguments, masks=p.masks, recompute=recompute)
+    first, second = (lstm_backward(p.dy, cache, p.dh_n, p.dc_n) for _ in range(2))
+    assert first.parameters.keys() == p.parameters.keys()
+    for name, gradient in first.parameters.items():
+        np.testing.assert_array_equal(gradient, second.parameters[name])
+    for name in ("dx", "dh0", "dc0"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    untouched = random_problem(1, **options)
+    assert_untouched(p, untouched)
+    np.testing.assert_array_equal(p.dy, untouched.dy)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_initial_weights_are_orthogonal_with_open_forget_gates(options):
+    config = LSTM(4, 6, **options)
+    weights = init_lstm(config, rng=np.random.default_rng(0), forget_bias=1.5)
+    assert list(weights) == list(config.parameter_shapes())
+    gates = 3 if config.coupled else 4
+    for name, weight in weights.items():
+        kind, suffix = name.partition("_l")[0], name[name.index("_l") :]
+        if kind == "weight_ch":
+            assert not weight.any()
+        elif kind.startswith("weight"):
+            for block in np.split(weight, 1 if kind == "weight_hr" else gates):
+                small = block @ block.T if len(block) <= block.shape[1] else block.T @ block
+                assert distance(small, np.eye(len(small))) <= K
+        elif kind == config.bias_names[0]:
+            total = sum(weights[other + suffix] for other in config.bias_names)
+            forget, sign = (0, -1) if config.coupled else (1, 1)
+            for k, block in enumerate(np.split(total, gates)):
+                assert (block == (sign * 1.5 if k == forget else 0)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble, np.complex128])
@@ -192,6 +223,7 @@ def test_state_carried_over_a_cut_is_the_uncut_run():
 
 
 PROBLEM = random_problem(4, sizes=(3, 2, 5, 8))
+DEEP = random_problem(4, sizes=(3, 2, 5, 8), num_layers=2, dropout=0.5)
 
 
 def run(parameters=None, x=None, **arguments):
@@ -283,7 +315,7 @@ REFUSALS = {
     ),
     "projection as large as the hidden state": (
         lambda: LSTM(3, 4, proj_size=4),
-        "proj_size: expected 0 to hidden_size - 1 = 3, got 4",
+        "proj_size: expected an integer from 0 to hidden_size - 1 = 3, got 4",
     ),
     "dropout of one layer": (
         lambda: LSTM(3, 4, dropout=0.5),
@@ -291,11 +323,27 @@ REFUSALS = {
     ),
     "dropout above one": (
         lambda: LSTM(3, 4, 2, dropout=1.5),
-        "dropout: expected 0 to 1, got 1.5",
+        "dropout: expected a probability from 0 to 1, got 1.5",
     ),
     "masks without layers between": (
         lambda: run(masks=[np.ones((3, 2, 8))]),
-        "masks: expected one for each of num_layers - 1 = 0 layers, got 1",
+        "masks, rng: expected None where dropout is 0; set dropout in the configuration",
+    ),
+    "too many masks": (
+        lambda: lstm_forward(
+            DEEP.config, DEEP.parameters, DEEP.x, masks=[*DEEP.masks, *DEEP.masks]
+        ),
+        "masks: expected one for each of num_layers - 1 = 1 layers, got 2",
+    ),
+    "masks and rng": (
+        lambda: lstm_forward(
+            DEEP.config, DEEP.parameters, DEEP.x, masks=DEEP.masks, rng=np.random.default_rng(0)
+        ),
+        "masks, rng: expected one of them, got both",
+    ),
+    "a state with a batch where x has none": (
+        lambda: run(x=PROBLEM.x[:, 0], h0=np.zeros((1, 1, 8))),
+        "h0: expected [layers * D, features], got [1, 1, 8]",
     ),
     "lengths without a batch": (
         lambda: run(x=PROBLEM.x[:, 0], lengths=np.array([3])),

@@ -1,5 +1,7 @@
 """Against torch.nn.LSTM: PyTorch's own database of modules, and options drawn at random."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing._internal.common_modules import module_db
 
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
-from parity_tests.problems import random_problem
+from parity_tests.problems import public_totals, random_problem
 from torch_oracle.arithmetic import Noise
 from torch_oracle.compare import K, compare, distance
 from torch_oracle.module import module_totals
@@ -132,18 +134,49 @@ def draws(draw) -> dict:
     }
 
 
+NOISES = [Noise(seed, opposite) for seed in (0, 1) for opposite in (False, True)]
+
+
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(draws())
-def test_any_combination_of_options_matches_lstmcell_at_every_step_and_nn_lstm(draw):
+def test_all_options_at_once_match_autograd_through_lstmcell_at_every_step(draw):
+    """With peepholes or coupled gates, which LSTMCell lacks, through single torch operations."""
     problem = problem_of(draw)
-    noises = [Noise(seed, opposite) for seed in (0, 1) for opposite in (False, True)]
-    twins = [torch_trace(problem, noise) for noise in noises]
-    ours = numpy_trace(problem)
-    comparison = compare(ours, torch_trace(problem), twins)
+    twins = [torch_trace(problem, noise) for noise in NOISES]
+    comparison = compare(numpy_trace(problem), torch_trace(problem), twins)
     assert comparison.first is None, str(comparison.first)
-    if problem.lstm.peephole or problem.lstm.coupled or problem.masks:
-        return  # torch.nn.LSTM lacks the first two, and draws its own masks
-    reference = module_totals(problem)
-    assert ours.totals.keys() == reference.keys()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(draws(), st.booleans(), st.booleans())
+def test_all_options_of_torch_at_once_match_nn_lstm(draw, batch_first, full):
+    draw |= {"peephole": False, "coupled": False, "dropout": 0.0, "batch_first": batch_first}
+    problem = problem_of(draw)
+    if full:
+        problem.lengths[...] = len(problem.x)
+    ours, reference = public_totals(problem), module_totals(problem)
+    twins = [torch_trace(problem, noise).totals for noise in NOISES[:2]]
+    assert ours.keys() == reference.keys()
     for name, value in reference.items():
-        assert distance(ours.totals[name], value, [twin.totals[name] for twin in twins]) <= K, name
+        assert distance(ours[name], value, [twin[name] for twin in twins]) <= K, name
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dropout_matches_single_layers_of_nn_lstm_given_the_same_masks(bidirectional):
+    problem = random_problem(0, num_layers=2, dropout=0.5, bidirectional=bidirectional)
+    config, D = problem.config, 1 + bidirectional
+    y = problem.x
+    for k in range(2):
+        names = {n: n.replace(f"_l{k}", "_l0") for n in problem.parameters if f"_l{k}" in n}
+        states = {n: getattr(problem, n)[k * D : (k + 1) * D] for n in ("h0", "c0", "dh_n", "dc_n")}
+        single = replace(
+            problem,
+            config=replace(config, num_layers=1, dropout=0.0, input_size=y.shape[2]),
+            parameters={new: problem.parameters[old] for old, new in names.items()},
+            x=y,
+            masks=(),
+            **states,
+        )
+        y = module_totals(single)["y"] * (problem.masks[0] if k == 0 else 1)
+    twins = [torch_trace(problem, noise).totals["y"] for noise in NOISES]
+    assert distance(public_totals(problem)["y"], y, twins) <= K

@@ -91,12 +91,9 @@ class Noisy:
         return output + units * (scale * torch.finfo(output.dtype).eps / 2)
 
     def sigmoid(self, a: torch.Tensor) -> torch.Tensor:
-        """Of a tensor of any shape.
-
-        The noise is absolute: the roundoff of (1 + tanh(a/2))/2 is that of 1, however small the
-        result.
-        """
-        s = self._absolute(a.detach().sigmoid(), 1.0)
+        """Of a tensor of any shape."""
+        exact = a.detach().sigmoid()
+        s = self._absolute(exact, exact)
         return _FromOutput.apply(a, s, s * (1 - s))
 
     def tanh(self, a: torch.Tensor) -> torch.Tensor:

@@ -38,14 +38,20 @@ def torch_lstm(config: LSTM, parameters: Mapping[str, np.ndarray]) -> nn.LSTM:
 
 
 def module_totals(problem: Problem) -> dict[str, np.ndarray]:
-    """Everything in the totals of an LSTM's trace, by nn.LSTM and pack_padded_sequence."""
+    """Everything in the totals of an LSTM's trace, by nn.LSTM; ragged by pack_padded_sequence."""
     config, lengths = problem.lstm, torch.from_numpy(problem.lengths)
     module = torch_lstm(config, problem.parameters)
     leaves = [torch.from_numpy(a).requires_grad_() for a in (problem.x, problem.h0, problem.c0)]
     x, h0, c0 = leaves
-    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-    y, (h_n, c_n) = module(packed, (h0, c0))
-    y, _ = pad_packed_sequence(y, total_length=len(x))
+    batch_first, T = config.batch_first, len(x)
+    given = x.transpose(0, 1) if batch_first else x
+    if bool((lengths == T).all()):
+        y, (h_n, c_n) = module(given, (h0, c0))
+    else:
+        packed = pack_padded_sequence(given, lengths, batch_first, enforce_sorted=False)
+        y, (h_n, c_n) = module(packed, (h0, c0))
+        y, _ = pad_packed_sequence(y, batch_first, total_length=T)
+    y = y.transpose(0, 1) if batch_first else y
     cotangents = [torch.from_numpy(d) for d in (problem.dy, problem.dh_n, problem.dc_n)]
     torch.autograd.backward([y, h_n, c_n], cotangents)
     totals = {"y": y, "h_n": h_n, "c_n": c_n}
