@@ -158,7 +158,9 @@ def test_ctrl_c_leaves_the_log_and_the_best_weights(tmp_path):
     assert (tmp_path / "curves.png").exists()
 
 
-@pytest.mark.parametrize("script", ["train.py", "sample.py", "reproduce.py"])
+@pytest.mark.parametrize(
+    "script", ["train.py", "sample.py", "reproduce.py", "benchmark.py", "scaling.py"]
+)
 def test_help_explains_itself(script):
     result = run(script, "--help")
     assert result.returncode == 0
@@ -208,6 +210,9 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
         "truncated checkpoint": (("sample.py", broken), "was it truncated?"),
         "length": (("sample.py", broken, "--length", 0), "length: expected at least 1, got 0"),
         "seeds": (("reproduce.py", "--seeds", 0), "seeds: expected an integer of at least 1"),
+        "rounds": (("benchmark.py", "--rounds", 0), "rounds: expected an integer of at least 1"),
+        "workload": (("benchmark.py", "--only", "x"), "only: no workload contains 'x'; there are:"),
+        "steps": (("scaling.py", "--steps", 0), "steps: expected an integer of at least 1"),
     }
 
 

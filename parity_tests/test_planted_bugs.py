@@ -120,6 +120,78 @@ def test_the_code_is_whole_again_after_planting():
     assert check_parity(random_problem(1, model=True, sizes=SIZES)).first is None
 
 
+OPTION_BUGS = {
+    # name: function, right, wrong, options, the tensor that shows it first
+    "gradients of the reverse direction not mirrored": (
+        lstm.packed_backward,
+        "own[packing.reversal] if reverse else own",
+        "own",
+        {"bidirectional": True},
+        "dh_l0_reverse",
+    ),
+    "dropout forgotten in the backward pass": (
+        lstm.packed_backward,
+        "dy = dy * packing.pack(cache.masks[layer])",
+        "pass",
+        {"num_layers": 2, "dropout": 0.5},
+        "dh",
+    ),
+    "directions' input gradients not summed": (
+        lstm.packed_backward,
+        "part_dx if dx is None else dx + part_dx",
+        "part_dx",
+        {"bidirectional": True},
+        "dx",
+    ),
+    "peepholes of i and f swapped": (
+        layer._run_backward,
+        "w.W_ch[:-1, :, None]",
+        "w.W_ch[-2::-1, :, None]",
+        {"peephole": True},
+        "dc",
+    ),
+    "output peephole left out of dc": (
+        layer._run_backward,
+        "dc_t += d[K] * w.W_ch[-1][:, None]",
+        "pass",
+        {"peephole": True},
+        "dc",
+    ),
+    "coupled gate without its second path": (
+        layer._factors,
+        "gates[:, 3] - c_prev",
+        "gates[:, 3]",
+        {"coupled": True},
+        "da_i",
+    ),
+    "projection's own gradient with h for m": (
+        layer.weight_gradients,
+        "run.gates[:, 2] * run.gates[:, 4]",
+        "run.gates[:, 2] * run.c[1:]",
+        {"proj_size": 4},
+        "dW_hr",
+    ),
+    "final cell gradient dropped where a sequence ends early": (
+        layer._widen,
+        "final[carry.shape[1] : n].T",
+        "final[carry.shape[1] : n].T * (carry.shape[1] == 0)",
+        {},
+        "dh",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", OPTION_BUGS)
+def test_a_bug_planted_into_an_option_is_found(bug):
+    function, right, wrong, options, tensor = OPTION_BUGS[bug]
+    problem = random_problem(1, sizes=SIZES, **options)
+    assert check_parity(problem).first is None
+    with planted(function, right, wrong):
+        comparison = check_parity(random_problem(1, sizes=SIZES, **options))
+    assert comparison.first is not None, "not found"
+    assert comparison.first.tensor == tensor
+
+
 CELL_BUGS = [
     ("dc * k.g\n", "dc * k.i\n", "da_i"),
     ("dc = dc_next + dm * k.o", "dc = dm * k.o", "dc"),

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import tyro
 from benchmark import Workload, arrays, numpy_call, peak_memory
+from threadpoolctl import threadpool_limits
 
 from numpy_lstm import LSTM, lstm_backward, lstm_forward
+from numpy_lstm.errors import check_positive, one_line_errors
 from numpy_lstm.memory import keep_freed_memory
 
 BASE = Workload("layer", N=8, T=64, I=64, H=64)
@@ -66,24 +68,28 @@ def long_sequence(T: int) -> None:
         name = "recomputed" if recompute else "kept"
         print(f"T = {T:,}, H = 64, float64, {name}: {seconds:.1f} s{memory}")
     first, second = gradients
-    same = np.array_equal(first.dx, second.dx) and all(
-        np.array_equal(first.parameters[name], second.parameters[name]) for name in first.parameters
-    )
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("dx", "dh0", "dc0")]
+    pairs += [(gradient, second.parameters[name]) for name, gradient in first.parameters.items()]
+    same = all(np.array_equal(one, other) for one, other in pairs)
     print(f"gradients identical to the last bit: {same}")
 
 
-def main(repetitions: int = 5, steps: int = 100_000) -> None:
+def main(repetitions: int = 5, steps: int = 100_000, threads: int = 1) -> None:
     """Measure growth over a factor of 64 in T and in N, and one sequence of many steps.
 
     Args:
         repetitions: passes of which the fastest counts.
         steps: length of the long sequence.
+        threads: threads of BLAS.
     """
+    check_positive(repetitions=repetitions, steps=steps, threads=threads)
     keep_freed_memory()
-    for axis in ("T", "N"):
-        growth(axis, repetitions)
-    long_sequence(steps)
+    with threadpool_limits(threads):
+        for axis in ("T", "N"):
+            growth(axis, repetitions)
+        long_sequence(steps)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    with one_line_errors():
+        tyro.cli(main)
