@@ -4,9 +4,9 @@ Time is cut into segments. What needs no recurrence is done for a whole segment 
 input's part of (1), and after the time loop (13), dx of (14) and (22). The loop keeps
 W_hh h_prev, the gates, (6) and (7) forward; (8) to (12), W_hh^T da and the carries backward, with
 their factors prepared in `_factors`. Inside, features are rows and the batch is the last axis, so
-that each gate is one contiguous block. A segment can be forgotten
-after the forward pass and recomputed in the backward pass (Chen et al. 2016, "Training deep nets
-with sublinear memory cost"), with the same bits.
+that each gate is one contiguous block. A segment can be forgotten after the forward pass and
+recomputed in the backward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost"),
+with the same bits.
 """
 
 from dataclasses import dataclass

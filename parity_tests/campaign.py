@@ -4,6 +4,7 @@ python -m parity_tests.campaign --problems 1000
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,18 @@ class Settings:
     """Sizes of the weights, in units of 1 / sqrt(fan-in)."""
 
 
+def random_options(seed: int) -> dict[str, Any]:
+    """Layers and biases for every problem; the other options for an LSTM alone."""
+    rng = np.random.default_rng([seed, 1])
+    options: dict[str, Any] = {"num_layers": int(rng.integers(1, 3))}
+    names = ("bias_pair", "bidirectional", "peephole", "coupled")
+    flags = {name: bool(rng.integers(2)) for name in names}
+    if seed % 2 == 0:
+        return options | {"bias_pair": flags["bias_pair"]}
+    dropout = float(rng.choice([0, 0.5])) if options["num_layers"] > 1 else 0.0
+    return options | flags | {"dropout": dropout, "proj_size": int(rng.integers(2))}
+
+
 def main(settings: Settings) -> int:
     """Print the largest distances; 1 if one exceeds K."""
     torch.set_num_threads(1)
@@ -40,8 +53,8 @@ def main(settings: Settings) -> int:
                 seed,
                 model=seed % 2 == 0,
                 dtype=np.float32 if seed % 4 < 2 else np.float64,
-                bias_pair=seed % 8 < 4,
                 scale=scale,
+                **random_options(seed),
             )
             by_tensor = check_parity(problem, seed=seed).by_tensor()
             worst.append(max((far, name) for name, far in by_tensor.items()))
