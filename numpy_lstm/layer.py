@@ -97,7 +97,7 @@ class Prepared:
     def __init__(self, weights: CellWeights) -> None:
         w, K = weights, 3 if weights.coupled else 4
         order = [0, 2, 1] if w.coupled else [1, 0, 3, 2]
-        G, I = w.W_ih.shape
+        G = len(w.W_ih)
         sign = np.full((K, 1, 1), -1.0)
         sign[-1] = 1.0
 
@@ -105,7 +105,7 @@ class Prepared:
             blocks = W.reshape(K, G // K, -1)[order]
             return (blocks * sign.astype(W.dtype)).reshape(G, -1)
 
-        self.K, self.H, self.I, self.coupled = K, G // K, I, w.coupled
+        self.K, self.H, self.coupled = K, G // K, w.coupled
         self.W_ih, self.W_hh = reorder(w.W_ih), reorder(w.W_hh)
         self.W_hr = None if w.W_hr is None else w.W_hr.copy()
         self.b = None if w.b is None else reorder(w.b)

@@ -5,7 +5,7 @@ reads every sequence from that sequence's own end.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -242,7 +242,7 @@ def lstm_forward(
     (y, h_n, c_n), cache = packed_forward(
         config, parameters, x, packing, *states, masks=masks, recompute=recompute
     )
-    cache = LSTMCache(config, packing, cache.layers, cache.masks, batched)
+    cache = replace(cache, batched=batched)
     outputs = (_as_given(config, packing.unpack(y), batched), h_n, c_n)
     return (outputs if batched else (outputs[0], h_n[:, 0], c_n[:, 0])), cache
 
