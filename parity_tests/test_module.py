@@ -119,7 +119,8 @@ def draws(draw) -> dict:
     """Arguments of `random_problem`.
 
     With one or two units a tensor may hold a single number, which cancels (g - c_prev of coupled
-    gates) and which all four twins may happen to leave where it is; eight pairs would see it move.
+    gates) and which all four twins may happen to leave where it is; in the case that was seen,
+    eight pairs saw it move.
     """
     sizes = tuple(draw(st.integers(low, high)) for low, high in ((1, 6), (1, 4), (1, 4), (3, 5)))
     H, layers, bias = sizes[3], draw(st.integers(1, 3)), draw(st.booleans())
