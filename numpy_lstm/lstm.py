@@ -314,7 +314,7 @@ def packed_forward(
     h = _states("h0", h0, config, packing, P, dtype)
     c = _states("c0", c0, config, packing, H, dtype)
     h_n, c_n, caches = np.empty_like(h), np.empty_like(c), []
-    for layer, members in _layers(config):
+    for layer, members in places_by_layer(config):
         outputs = []
         for k, reverse in members:
             weights = config.cell_weights(parameters, config.suffixes[k])
@@ -351,7 +351,7 @@ def packed_backward(
     dh = _states("dh_n", dh_n, config, packing, P, dy.dtype)
     dc = _states("dc_n", dc_n, config, packing, H, dy.dtype)
     dh0, dc0, parts = np.empty_like(dh), np.empty_like(dc), {}
-    for layer, members in reversed(list(_layers(config))):
+    for layer, members in reversed(list(places_by_layer(config))):
         if cache.masks and layer + 1 < config.num_layers:
             dy = dy * packing.pack(cache.masks[layer])
         dx = None
@@ -387,7 +387,7 @@ def named_gradients(
     return named | {f"{name}{suffix}": gradients["bias"].copy() for name in config.bias_names}
 
 
-def _layers(config: LSTM) -> Iterator[tuple[int, list[tuple[int, bool]]]]:
+def places_by_layer(config: LSTM) -> Iterator[tuple[int, list[tuple[int, bool]]]]:
     """Each layer with the places of its directions among the states, and which one is reversed."""
     D = config.directions
     for layer in range(config.num_layers):
