@@ -21,10 +21,10 @@ class Fault:
     """The number of the equation it breaks (docs/derivation.md), or the name of the rule."""
     edits: tuple[Edit, ...]
     """The right lines of the real code, and the wrong ones."""
-    first: tuple[str, int]
+    first: tuple[str, int | None]
     """The tensor and the step that first show it, in the order of computation. Steps count as in
-    Python: 0 is the first, -1 the last, which is the backward pass's first. Of training faults: the
-    stage (loss, gradient, clip, moment, update) and the training step."""
+    Python: 0 is the first, -1 the last, which is the backward pass's first; None is a total.
+    Of training faults: the stage (loss, gradient, clip, moment, update) and the training step."""
     fix: str
     """The remedy in a sentence, with the right formula."""
     seen: str = ""

@@ -43,7 +43,7 @@ def unrolled_trace(problem: Problem) -> Trace:
         )
         g = unrolled_lstm_backward(np.where(alive[:, :, None], p.dy, 0), cache, p.dh_n, p.dc_n)
         steps, totals = {}, {"h_n": h_n, "c_n": c_n, "dh0": g.dh0, "dc0": g.dc0}
-        totals |= {"y": np.where(alive[:, :, None], y, 0), "dx": g.dx}
+        totals |= {"y": y, "dx": g.dx}
         totals |= {contribution(name): gradient for name, gradient in g.parameters.items()}
     prefix = "lstm." if isinstance(p.config, LanguageModel) else ""
     for suffix, forward, backward in zip(
