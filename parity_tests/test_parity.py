@@ -24,7 +24,7 @@ from torch_oracle.witnesses import (
     complex_step_gradient,
     differentiable,
     gradient_name,
-    in_long_double,
+    in_precision,
 )
 
 KINDS = list(product((False, True), ("float32", "float64"), (False, True)))
@@ -106,7 +106,7 @@ def test_three_witnesses_agree_on_the_derivative_in_random_directions(seed, pair
     """Autograd, complex step and long double; the allowance is K roundoffs of the terms' sum."""
     problem = random_problem(seed, model=model, bias_pair=pair)
     ours, torchs = numpy_trace(problem), torch_trace(problem)
-    wide = in_long_double(problem)
+    wide = in_precision(problem, np.longdouble)
     exact = numpy_trace(wide)
     rng = np.random.default_rng(seed)
     for _ in range(4):
@@ -132,7 +132,7 @@ def test_complex_step_gives_every_element_of_every_gradient(model):
     problem = random_problem(
         5, model=model, num_layers=2, bias_pair=True, sizes=(3, 2, 4, 5), **options
     )
-    reference = numpy_trace(in_long_double(problem))
+    reference = numpy_trace(in_precision(problem, np.longdouble))
     gradients = reference.steps | reference.totals
     for name in differentiable(problem):
         gradient = complex_step_gradient(problem, name)
@@ -143,7 +143,7 @@ def test_complex_step_gives_every_element_of_every_gradient(model):
 @pytest.mark.parametrize("seed", range(6))
 def test_both_float64_results_are_within_the_rule_of_extended_precision(seed):
     problem = random_problem(seed, model=seed % 2 == 0)
-    exact = numpy_trace(in_long_double(problem))
+    exact = numpy_trace(in_precision(problem, np.longdouble))
     assert exact.steps["h"].dtype == np.longdouble
     assert np.finfo(np.longdouble).eps < 1e-18, "this machine has no extended precision"
     rounded = Trace(

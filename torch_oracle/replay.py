@@ -28,6 +28,7 @@ from numpy_lstm.unrolled import (
     unrolled_lstm_forward,
 )
 from torch_oracle.trace import Problem, Trace, contribution, label
+from torch_oracle.witnesses import STEP, differentiable, gradient_name, with_inputs
 
 
 def unrolled_trace(problem: Problem) -> Trace:
@@ -87,6 +88,41 @@ def _direction(
             steps.setdefault(name, np.empty((len(alive), *gradient.shape), gradient.dtype))
             steps[name][t] = gradient
     return steps
+
+
+def exact_gradients(problem: Problem) -> dict[str, np.ndarray]:
+    """Totals of the trace that are gradients, by the complex step through the plain forward pass.
+
+    Where that forward pass is wrong, these are what autograd would make of it.
+    """
+    gradients = {}
+    for name, value in differentiable(problem).items():
+        gradient = np.empty_like(value)
+        for index in np.ndindex(value.shape):
+            moved = {k: v.astype(complex) for k, v in differentiable(problem).items()}
+            moved[name][index] += 1j * STEP
+            gradient[index] = _scalar(with_inputs(problem, moved)).imag / STEP
+        gradients[gradient_name(name)] = gradient
+    return gradients
+
+
+def _scalar(problem: Problem) -> Any:
+    """What is differentiated, by the plain forward pass."""
+    p = problem
+    if isinstance(p.config, LanguageModel):
+        assert p.targets is not None
+        with mock.patch.object(language_model, "packed_forward", _packed_forward):
+            outputs, _ = language_model_forward(
+                p.config, p.parameters, p.x, p.targets, p.lengths, (p.h0, p.c0)
+            )
+        value, h_n, c_n = p.dloss * outputs.losses.sum(), outputs.h_n, outputs.c_n
+    else:
+        assert p.dy is not None
+        (y, h_n, c_n), _ = unrolled_lstm_forward(
+            p.config, p.parameters, p.x, p.h0, p.c0, p.lengths, p.masks
+        )
+        value = (y * p.dy).sum()
+    return value + (h_n * p.dh_n).sum() + (c_n * p.dc_n).sum()
 
 
 @dataclass(frozen=True)

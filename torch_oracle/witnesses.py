@@ -90,14 +90,14 @@ def gradient_name(name: str) -> str:
     return f"d{name}" if name in ("h0", "c0", "x") else contribution(name)
 
 
-def in_long_double(problem: Problem) -> Problem:
-    """The same problem, the same numbers, in extended precision."""
+def in_precision(problem: Problem, dtype: type[np.floating]) -> Problem:
+    """The same problem in another dtype: the same numbers, if that is the wider one."""
 
-    def widened(array: np.ndarray) -> np.ndarray:
-        return array.astype(np.longdouble) if np.issubdtype(array.dtype, np.floating) else array
+    def cast(array: np.ndarray) -> np.ndarray:
+        return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
 
-    inputs = {name: widened(value) for name, value in differentiable(problem).items()}
-    dy = None if problem.dy is None else widened(problem.dy)
-    wide = with_inputs(problem, inputs)
-    masks = tuple(widened(mask) for mask in problem.masks)
-    return replace(wide, dh_n=widened(problem.dh_n), dc_n=widened(problem.dc_n), dy=dy, masks=masks)
+    inputs = {name: cast(value) for name, value in differentiable(problem).items()}
+    dy = None if problem.dy is None else cast(problem.dy)
+    other = with_inputs(problem, inputs)
+    masks = tuple(cast(mask) for mask in problem.masks)
+    return replace(other, dh_n=cast(problem.dh_n), dc_n=cast(problem.dc_n), dy=dy, masks=masks)
