@@ -58,7 +58,7 @@ def test_the_trace_holds_every_quantity_of_the_schema():
     contributions = {"dW_ih", "dW_hh", "db", "dW_v", "db_v"}
     assert contributions < set(CONTRIBUTIONS.values())
     assert set(ours.steps) == {*VALUES, *GRADIENTS, *contributions, "logits", "loss", "dlogits"}
-    assert set(ours.totals) == {"h_n", "c_n", "dh0", "dc0", *contributions}
+    assert set(ours.totals) == {"h_n", "c_n", "loss", "dh0", "dc0", *contributions}
     for name, array in reference.steps.items():
         assert ours.steps[name].shape == array.shape, name
         assert ours.steps[name].dtype == array.dtype, name
@@ -82,6 +82,7 @@ def test_the_trace_agrees_with_a_plain_weight_tied_lstmcell(seed, layers, pair):
     expected = {gradient_name(name): g for name, g in oracle.gradients().items()}
     expected |= {"h_n": h.detach().numpy(), "c_n": c.detach().numpy()}
     expected |= {"dh0": state[0].grad.numpy(), "dc0": state[1].grad.numpy()}
+    expected["loss"] = np.asarray(problem.dloss * loss_sum.item())
     assert trace.totals.keys() == expected.keys()
     for name, value in expected.items():
         assert distance(trace.totals[name], value) <= K, name

@@ -127,7 +127,7 @@ def order(trace: Trace) -> Iterator[tuple[str, int | None]]:
     for label in labels:
         yield from _existing(trace, forward, [name + label for name in VALUES])
     yield from _existing(trace, forward, ("logits", "loss"))
-    ends = [name for name in ("y", "h_n", "c_n") if name in trace.totals]
+    ends = [name for name in ("y", "h_n", "c_n", "loss") if name in trace.totals]
     yield from ((name, None) for name in ends)
     yield from _existing(trace, backward, ("dlogits", "dW_v", "db_v"))
     for label in reversed(labels):

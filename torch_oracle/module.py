@@ -39,24 +39,52 @@ def torch_lstm(config: LSTM, parameters: Mapping[str, np.ndarray]) -> nn.LSTM:
 
 def module_totals(problem: Problem) -> dict[str, np.ndarray]:
     """Everything in the totals of an LSTM's trace, by nn.LSTM; ragged by pack_padded_sequence."""
-    config, lengths = problem.lstm, torch.from_numpy(problem.lengths)
-    module = torch_lstm(config, problem.parameters)
-    leaves = [torch.from_numpy(a).requires_grad_() for a in (problem.x, problem.h0, problem.c0)]
-    x, h0, c0 = leaves
-    batch_first, T = config.batch_first, len(x)
-    given = x.transpose(0, 1) if batch_first else x
-    if bool((lengths == T).all()):
-        y, (h_n, c_n) = module(given, (h0, c0))
+    p = problem
+    module = torch_lstm(p.lstm, p.parameters)
+    assert p.dy is not None
+    result = run_lstm(module, p.x, p.h0, p.c0, p.dy, p.dh_n, p.dc_n, p.lengths)
+    totals = {name: result[name] for name in ("y", "h_n", "c_n", "dx", "dh0", "dc0")}
+    for name in p.parameters:
+        own = name if hasattr(module, name) else name.replace("bias", "bias_ih")
+        totals[contribution(name)] = result[own]
+    return totals
+
+
+def run_lstm(
+    module: nn.Module,
+    x: np.ndarray,
+    h0: np.ndarray,
+    c0: np.ndarray,
+    dy: np.ndarray,
+    dh_n: np.ndarray,
+    dc_n: np.ndarray,
+    lengths: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Outputs y, h_n, c_n and gradients (the parameters' under their own names, dx, dh0, dc0).
+
+    Arrays are time-major, whatever the module's batch_first. A module that is called as nn.LSTM is
+    will do; lengths that differ reach it as a PackedSequence.
+    """
+    batch_first, T = bool(getattr(module, "batch_first", False)), len(x)
+    leaves = [torch.from_numpy(a).requires_grad_() for a in (x, h0, c0)]
+    given = leaves[0].transpose(0, 1) if batch_first else leaves[0]
+    if lengths is None or bool((lengths == T).all()):
+        y, (h_n, c_n) = module(given, (leaves[1], leaves[2]))
     else:
-        packed = pack_padded_sequence(given, lengths, batch_first, enforce_sorted=False)
-        y, (h_n, c_n) = module(packed, (h0, c0))
+        packed = pack_padded_sequence(
+            given, torch.from_numpy(lengths), batch_first, enforce_sorted=False
+        )
+        y, (h_n, c_n) = module(packed, (leaves[1], leaves[2]))
         y, _ = pad_packed_sequence(y, batch_first, total_length=T)
     y = y.transpose(0, 1) if batch_first else y
-    cotangents = [torch.from_numpy(d) for d in (problem.dy, problem.dh_n, problem.dc_n)]
+    cotangents = [torch.from_numpy(d) for d in (dy, dh_n, dc_n)]
     torch.autograd.backward([y, h_n, c_n], cotangents)
-    totals = {"y": y, "h_n": h_n, "c_n": c_n}
-    totals |= {f"d{name}": leaf.grad for name, leaf in zip(("x", "h0", "c0"), leaves, strict=True)}
-    for name in problem.parameters:
-        own = name if hasattr(module, name) else name.replace("bias", "bias_ih")
-        totals[contribution(name)] = getattr(module, own).grad
-    return {name: tensor.detach().numpy() for name, tensor in totals.items()}
+    result = {"y": y, "h_n": h_n, "c_n": c_n}
+    result |= {f"d{n}": gradient(leaf) for n, leaf in zip(("x", "h0", "c0"), leaves, strict=True)}
+    result |= {name: gradient(parameter) for name, parameter in module.named_parameters()}
+    return {name: tensor.detach().numpy() for name, tensor in result.items()}
+
+
+def gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """What autograd left in `.grad`; zero where nothing came."""
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad

@@ -86,8 +86,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Trace:
-    """Per step: name -> [T, ...]. Totals: h_n, c_n, dh0, dc0 and the parameters' gradients; and of
-    an LSTM y and dx, in which directions are joined.
+    """Per step: name -> [T, ...]. Totals: h_n, c_n, dh0, dc0 and the parameters' gradients; of an
+    LSTM y and dx, in which directions are joined; of a language model ``dloss * sum of the losses``
+    as loss [].
 
     `magnitudes` [T, ...], from torch alone: of each contribution, which is a sum over the batch,
     the sum of its terms' magnitudes times the root of their number.
@@ -136,7 +137,8 @@ def numpy_trace(problem: Problem) -> Trace:
         )
         g = language_model_backward(p.dloss, model_cache, p.dh_n, p.dc_n, keep_steps=True)
         cache, states = model_cache.lstm, (outputs.h_n, outputs.c_n)
-        packing, prefix, whole = cache.packing, "lstm.", {}
+        packing, prefix = cache.packing, "lstm."
+        whole = {"loss": np.asarray(p.dloss * outputs.losses.sum())}
         steps = {"logits": model_cache.logits, "loss": outputs.losses, "dlogits": g.dlogits}
         steps = {name: packing.unpack(array) for name, array in steps.items()}
         rows = [packing.rows(range(t, t + 1)) for t in range(len(packing.batch_sizes))]
@@ -232,13 +234,14 @@ def torch_trace(problem: Problem, noise: Noise | None = None) -> Trace:
     scalar = (h_n * torch.from_numpy(problem.dh_n)).sum()
     scalar = scalar + (c_n * torch.from_numpy(problem.dc_n)).sum()
     alive = lengths > torch.arange(len(x))[:, None]
-    top = _Projection(leaves, arithmetic)
+    top, loss = _Projection(leaves, arithmetic), None
     if problem.targets is None:
         assert problem.dy is not None
         scalar = scalar + torch.where(alive[:, :, None], y * torch.from_numpy(problem.dy), 0).sum()
     else:
         losses = top.run(y, torch.from_numpy(problem.targets))
-        scalar = scalar + problem.dloss * torch.where(alive, losses, 0).sum()
+        loss = problem.dloss * torch.where(alive, losses, 0).sum()
+        scalar = scalar + loss
     scalar.backward()
     steps, magnitudes = top.layout(alive)
     for direction in directions:
@@ -246,7 +249,9 @@ def torch_trace(problem: Problem, noise: Noise | None = None) -> Trace:
         steps, magnitudes = steps | more, magnitudes | sums
     totals = {"h_n": h_n.detach(), "c_n": c_n.detach()}
     totals |= {"dh0": _gradient(h0), "dc0": _gradient(c0)}
-    if problem.targets is None:
+    if loss is not None:
+        totals["loss"] = loss.detach()
+    else:
         totals |= {"y": _blank(y.detach(), alive), "dx": _blank(_gradient(x), alive)}
     totals |= {contribution(name): _gradient(leaf) for name, leaf in leaves.items()}
     return Trace(_arrays(steps), _arrays(totals), {} if noise is not None else _arrays(magnitudes))
