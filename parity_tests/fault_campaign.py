@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from parity_tests.problems import random_problem
 from torch_oracle.arithmetic import Noise
 from torch_oracle.catalogue import CELL_FAULTS
 from torch_oracle.cell_faults import BACKWARD
 from torch_oracle.compare import Comparison, compare
-from torch_oracle.diagnosis import Diagnosis, Sizes, diagnose, loud
+from torch_oracle.diagnosis import Diagnosis, diagnose, loud
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import CannotEdit
+from torch_oracle.problems import Sizes, random_problem
 from torch_oracle.replay import unrolled_trace
 from torch_oracle.trace import Problem, Trace, torch_trace
 from torch_oracle.witnesses import in_precision

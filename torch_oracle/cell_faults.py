@@ -345,6 +345,15 @@ LOSS = (
         )
         for eps in ("1e-12", "1e-10", "1e-8", "1e-7")
     ),
+    _loss(
+        "log-of-softmax",
+        "(16)",
+        "losses = -log_probabilities[np.arange(len(targets)), targets]",
+        "losses = -np.log(np.exp(log_probabilities)[np.arange(len(targets)), targets])",
+        "loss",
+        0,
+        "Compute log-softmax at once: a probability below 1e-308 is 0, and its log infinite.",
+    ),
     Fault(
         "softmax-without-shift",
         "loss",

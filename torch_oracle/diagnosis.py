@@ -23,8 +23,10 @@ from torch_oracle.cell_faults import ORDERS
 from torch_oracle.compare import K, order
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import CannotEdit
-from torch_oracle.replay import exact_gradients, unrolled_trace
+from torch_oracle.problems import Sizes
+from torch_oracle.replay import slope, unrolled_trace
 from torch_oracle.trace import Problem, Trace, torch_trace
+from torch_oracle.witnesses import differentiable, gradient_name
 
 NAMING = 1000.0
 """Largest distance, in roundoffs, at which a replay gives the same numbers. K is not enough: what a
@@ -36,7 +38,6 @@ BEAM = 12
 """Explanations of one problem that are followed to the next."""
 
 Facts = dict[str, np.ndarray]
-Sizes = tuple[int, int, int, int]
 Status = Literal["correct", "explained", "partly explained", "unknown"]
 
 
@@ -120,7 +121,10 @@ class _Probe:
         """Distance of each fact from the replay; None if the faults exclude each other."""
         if hypothesis.key not in self.distances:
             try:
-                self.distances[hypothesis.key] = self._distances(self._replayed(hypothesis))
+                distances = self._distances(self._replayed(hypothesis))
+                if hypothesis.autograd:
+                    distances |= self._exact(hypothesis)
+                self.distances[hypothesis.key] = distances
             except CannotEdit:
                 self.distances[hypothesis.key] = None
         return self.distances[hypothesis.key]
@@ -140,10 +144,32 @@ class _Probe:
         if not len(hypothesis):
             return self.expected
         with faulty(hypothesis.faults), np.errstate(all="ignore"):
-            trace = unrolled_trace(self.problem)
-            if hypothesis.autograd:
-                trace = replace(trace, totals=trace.totals | exact_gradients(self.problem))
-        return facts(trace)
+            return facts(unrolled_trace(self.problem))
+
+    def _exact(self, hypothesis: _Hypothesis) -> dict[str, float]:
+        """Distance of each gradient from that of the faulty forward pass, along one direction.
+
+        The direction is of random signs: a wrong element shows in the sum. Its unit is the
+        roundoff of a sum of the elements' magnitudes.
+        """
+        result, rng = {}, np.random.default_rng(0)
+        for input, value in differentiable(self.problem).items():
+            total = gradient_name(input)
+            for name in self.observed:
+                direction = np.zeros_like(value)
+                blocks = _blocks(total, direction)
+                if total == "dx":
+                    blocks |= {f"dx at step {t}": block for t, block in enumerate(direction)}
+                if name not in blocks:
+                    continue
+                block = blocks[name]
+                block[...] = rng.choice([-1.0, 1.0], block.shape)
+                with faulty(hypothesis.faults), np.errstate(all="ignore"):
+                    exact = slope(self.problem, input, direction)
+                observed = self.observed[name]
+                far = abs(float((observed * block).sum()) - exact)
+                result[name] = far / (_roundoff(observed) * float(np.abs(observed).sum()) or 1.0)
+        return {name: far if np.isfinite(far) else np.inf for name, far in result.items()}
 
     def _distances(self, replayed: Facts) -> dict[str, float]:
         result = {}
@@ -171,12 +197,17 @@ def facts(trace: Trace, reference: Trace | None = None) -> Facts:
         array = where[name] if t is None else where[name][t]
         if t is not None:
             result[f"{name} at step {t}"] = array
-        elif name.startswith(("dW_ih", "dW_hh", "db")) and name != "db_v":
-            for gate, block in zip("ifgo", np.split(array, 4), strict=True):
-                result[f"{name} of gate {gate}"] = block
         else:
-            result[name] = array
+            result |= _blocks(name, array)
     return result
+
+
+def _blocks(name: str, total: np.ndarray) -> Facts:
+    """A total, and views of it gate by gate if it is the gradient of gates' weights."""
+    if name.startswith(("dW_ih", "dW_hh", "db")) and name != "db_v":
+        blocks = zip("ifgo", np.split(total, 4), strict=True)
+        return {f"{name} of gate {gate}": block for gate, block in blocks}
+    return {name: total}
 
 
 def _roundoff(array: np.ndarray) -> float:
@@ -278,17 +309,26 @@ def _improvements(
     if found:
         yield from found
         return
-    wrong = set(probe.observed) - agreeing
-    moving = [f for f in others if f not in ORDERS and _moves(base.plus(f), base, probe, wrong)]
-    yield from filter(improves, (base.plus(*pair) for pair in combinations(moving, 2)))
+    for moving in _movers(base, probe, [fault for fault in others if fault not in ORDERS]):
+        pairs = [base.plus(*pair) for pair in combinations(moving, 2)]
+        found = [hypothesis for hypothesis in pairs if improves(hypothesis)]
+        if found:
+            yield from found
+            return
 
 
-def _moves(hypothesis: _Hypothesis, base: _Hypothesis, probe: _Probe, wrong: set[str]) -> bool:
-    """Whether the last fault changes any of the facts that are wrong."""
-    distances, others = probe.to(hypothesis), probe.to(base)
-    if distances is None or others is None:
-        return False
-    return any(distances[name] != others[name] for name in wrong)
+def _movers(base: _Hypothesis, probe: _Probe, faults: Sequence[Fault]) -> list[tuple[Fault, ...]]:
+    """For each fact that the base gets wrong, the faults that change it; the fewest first."""
+    at_base, agreeing = probe.to(base), probe.agreeing(base)
+    assert at_base is not None
+    assert agreeing is not None
+    moving: dict[str, list[Fault]] = {n: [] for n in probe.observed if n not in agreeing}
+    for fault in faults:
+        moved = probe.to(base.plus(fault)) or at_base
+        for name, movers in moving.items():
+            if moved[name] != at_base[name]:
+                movers.append(fault)
+    return sorted(dict.fromkeys(map(tuple, moving.values())), key=len)
 
 
 def _farthest(probes: Iterable[_Probe], hypothesis: _Hypothesis) -> float:

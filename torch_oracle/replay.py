@@ -28,7 +28,7 @@ from numpy_lstm.unrolled import (
     unrolled_lstm_forward,
 )
 from torch_oracle.trace import Problem, Trace, contribution, label
-from torch_oracle.witnesses import STEP, differentiable, gradient_name, with_inputs
+from torch_oracle.witnesses import STEP, differentiable, with_inputs
 
 
 def unrolled_trace(problem: Problem) -> Trace:
@@ -90,25 +90,15 @@ def _direction(
     return steps
 
 
-def exact_gradients(problem: Problem) -> dict[str, np.ndarray]:
-    """Totals of the trace that are gradients, by the complex step through the plain forward pass.
+def slope(problem: Problem, name: str, direction: np.ndarray) -> float:
+    """Derivative of the scalar along a direction in one input, by the plain forward pass.
 
-    Where that forward pass is wrong, these are what autograd would make of it.
+    It is the complex step's (`witnesses`), so it is exact for the forward pass as it stands: where
+    that has a fault, it is what autograd would make of it.
     """
-    gradients = {}
-    for name, value in differentiable(problem).items():
-        gradient = np.empty_like(value)
-        for index in np.ndindex(value.shape):
-            moved = {k: v.astype(complex) for k, v in differentiable(problem).items()}
-            moved[name][index] += 1j * STEP
-            gradient[index] = _scalar(with_inputs(problem, moved)).imag / STEP
-        gradients[gradient_name(name)] = gradient
-    return gradients
-
-
-def _scalar(problem: Problem) -> Any:
-    """What is differentiated, by the plain forward pass."""
-    p = problem
+    inputs = {key: value.astype(complex) for key, value in differentiable(problem).items()}
+    inputs[name] += direction * (1j * STEP)
+    p = with_inputs(problem, inputs)
     if isinstance(p.config, LanguageModel):
         assert p.targets is not None
         with mock.patch.object(language_model, "packed_forward", _packed_forward):
@@ -122,7 +112,8 @@ def _scalar(problem: Problem) -> Any:
             p.config, p.parameters, p.x, p.h0, p.c0, p.lengths, p.masks
         )
         value = (y * p.dy).sum()
-    return value + (h_n * p.dh_n).sum() + (c_n * p.dc_n).sum()
+    total = value + (h_n * p.dh_n).sum() + (c_n * p.dc_n).sum()
+    return float(total.imag / STEP)
 
 
 @dataclass(frozen=True)
@@ -191,6 +182,7 @@ def _language_model(
         parts.append(projection_gradients(g.dlogits[rows], cache.y[rows]))
     steps |= {contribution(name): np.stack([part[name] for part in parts]) for name in parts[0]}
     totals = {"h_n": outputs.h_n, "c_n": outputs.c_n, "dh0": g.dh0, "dc0": g.dc0}
+    totals["loss"] = np.asarray(p.dloss * outputs.losses.sum())
     totals |= {contribution(name): gradient for name, gradient in g.parameters.items()}
     plain_cache, plain_gradients = cache.lstm, g.layers
     assert isinstance(plain_cache, _PlainCache)
