@@ -90,7 +90,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class ColumnVectors(_Layout):
-    """One matrix a gate on z = [h; x]: W_f [H, H + I], b_f [H, 1] and so on; W_v [V, H], b_v [V, 1].
+    """One matrix a gate on z = [h; x]: W_f [H, H + I], b_f [H, 1], ..., W_v [V, H], b_v [V, 1].
 
     As in Olah (2015), "Understanding LSTM networks".
     """
