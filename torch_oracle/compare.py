@@ -8,7 +8,7 @@ whatever the dtype, the sizes and the conditioning. docs/derivation.md gives the
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -57,11 +57,13 @@ class Comparison:
     totals: dict[str, float]
     first: Divergence | None
     """The first to exceed K, in the order of computation; None if nothing does."""
+    divergences: dict[str, Divergence] = field(default_factory=dict)
+    """The first of each tensor that exceeds K, in the order of computation."""
 
     @property
     def worst(self) -> float:
         """The largest distance of all."""
-        return max(*self.by_tensor().values())
+        return max(self.by_tensor().values())
 
     def by_tensor(self) -> dict[str, float]:
         """The largest distance of each tensor, over steps and total."""
@@ -143,8 +145,21 @@ def _existing(
     return ((name, t) for t in steps for name in names)
 
 
-def compare(actual: Trace, reference: Trace, twins: Sequence[Trace]) -> Comparison:
-    """Distances of every tensor at every step, and the first that exceeds K."""
+def compare(
+    actual: Trace, reference: Trace, twins: Sequence[Trace], *, partial: bool = False
+) -> Comparison:
+    """Distances of every tensor at every step, and the first that exceeds K.
+
+    Args:
+        actual: the trace to judge.
+        reference: the whole trace to judge it by.
+        twins: the reference with noise.
+        partial: judge what the actual trace holds, instead of asking for every tensor.
+
+    Raises:
+        ValueError: tensors are missing, or the reference lacks them.
+    """
+    reference, whole = _common(actual, reference, partial), reference
     magnitudes = reference.magnitudes
     steps = {
         name: distances(
@@ -158,10 +173,25 @@ def compare(actual: Trace, reference: Trace, twins: Sequence[Trace]) -> Comparis
         others = [twin.totals[name][None] for twin in twins]
         (far,) = distances(actual.totals[name][None], value[None], others, terms)
         totals[name] = float(far)
-    for name, t in order(reference):
+    found: dict[str, Divergence] = {}
+    for name, t in order(whole):
+        if name in found or name not in (totals if t is None else steps):
+            continue
         if (totals[name] if t is None else steps[name][t]) > K:
-            return Comparison(steps, totals, _divergence(name, t, actual, reference, steps, totals))
-    return Comparison(steps, totals, None)
+            found[name] = _divergence(name, t, actual, whole, steps, totals)
+    return Comparison(steps, totals, next(iter(found.values()), None), found)
+
+
+def _common(actual: Trace, reference: Trace, partial: bool) -> Trace:
+    """The reference, reduced to what the actual trace holds."""
+    pairs = ((actual.steps, reference.steps), (actual.totals, reference.totals))
+    for ours, theirs in pairs:
+        missing = [] if partial else [name for name in theirs if name not in ours]
+        unknown = [name for name in ours if name not in theirs]
+        if missing or unknown:
+            raise ValueError(f"actual trace: missing {missing}, not in the reference {unknown}")
+    steps, totals = ({n: a for n, a in theirs.items() if n in ours} for ours, theirs in pairs)
+    return Trace(steps, totals, reference.magnitudes)
 
 
 def _divergence(

@@ -1,0 +1,61 @@
+"""A verdict on an adapter, for a person at a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from torch_oracle.compare import Divergence, K
+from torch_oracle.verification import Case, Verification
+
+
+def divergence_sentence(divergence: Divergence, names: dict[str, str]) -> str:
+    """The divergence, with the adapter's own name of the tensor where it differs."""
+    name = names.get(divergence.tensor, divergence.tensor)
+    own = "" if name == divergence.tensor else f" (returned as {name})"
+    return f"{divergence}{own}"
+
+
+def print_verification(verification: Verification, console: Console) -> None:
+    """Distances, the first divergence, complaints, what was not judged, and the verdict."""
+    v = verification
+    if v.worst:
+        console.print(_distances(v))
+    for case, divergence in v.divergences[:1]:
+        _line(console, f"first divergence, in {case.name}:")
+        _line(console, f"  {divergence_sentence(divergence, v.names)}")
+        _line(console, f"  divergent: {len(v.divergences)} of {len(v.results)} cases")
+    for title, groups in (("complaint", v.complaints), ("note", v.notes)):
+        for text, cases in groups.items():
+            _line(console, f"{title}: {v.adapter} {text} {_where(cases)}")
+    if v.not_returned:
+        _line(console, f"not judged, since not returned: {', '.join(v.not_returned)}")
+    if v.not_taken:
+        _line(console, f"not tried, since not among the parameters: {', '.join(v.not_taken)}")
+    if v.divergences and v.intermediates:
+        _line(console, f"return these too to narrow it down: {', '.join(v.intermediates)}")
+    count = f"{len(v.results)} cases, {len(v.worst)} tensors, {v.form} form"
+    verdict = Text("passed", "green") if v.passed else Text("FAILED", "bold red")
+    console.print(Text.assemble(f"{v.adapter}: ", verdict, f" ({count})"), soft_wrap=True)
+
+
+def _distances(verification: Verification) -> Table:
+    table = Table(title="Worst distance from torch over all cases and steps")
+    table.add_column("tensor")
+    table.add_column("returned as")
+    table.add_column(f"distance (allowed {K:g})", justify="right")
+    table.add_column("in")
+    for tensor, (far, case) in verification.worst.items():
+        name = verification.names[tensor]
+        style = None if far <= K else "bold red"
+        distance = f"{far:.2f}" if far < 1e4 else f"{far:.1e}"
+        table.add_row(tensor, "" if name == tensor else name, distance, case.name, style=style)
+    return table
+
+
+def _where(cases: list[Case]) -> str:
+    more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+    return f"[{cases[0].name}{more}]"
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
