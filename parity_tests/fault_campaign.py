@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,13 +16,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from numpy_lstm.cell import cell_backward, cell_forward
+from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
 from torch_oracle.arithmetic import Noise
 from torch_oracle.catalogue import CELL_FAULTS
-from torch_oracle.cell_faults import BACKWARD
+from torch_oracle.cell_faults import BACKWARD, ORDERS
 from torch_oracle.compare import Comparison, compare
 from torch_oracle.diagnosis import Diagnosis, diagnose, loud
 from torch_oracle.faults import Fault, faulty
-from torch_oracle.injection import CannotEdit
+from torch_oracle.injection import CannotEdit, Edit
 from torch_oracle.problems import Sizes, random_problem
 from torch_oracle.replay import unrolled_trace
 from torch_oracle.trace import Problem, Trace, torch_trace
@@ -108,17 +111,20 @@ def at_the_right_place(fault: Fault, comparison: Comparison) -> bool:
     ]
 
 
-def verdict(faults: Sequence[Fault], diagnosis: Diagnosis) -> str:
-    """named, equivalent (a fault that gives the same numbers), partly, unknown, or wrong."""
-    wanted = {fault.id for fault in faults}
-    found = {finding.fault.id for finding in diagnosis.findings}
-    if diagnosis.status == "explained" and found == wanted and not diagnosis.autograd:
+def verdict(subject: Plain, diagnosis: Diagnosis) -> str:
+    """named; equivalent: other faults that give the same numbers; partly; unknown; or wrong.
+
+    Whether they give the same numbers is seen on problems that the diagnosis did not have.
+    """
+    if diagnosis.status != "explained":
+        return "unknown" if diagnosis.status == "unknown" else "partly"
+    found = tuple(finding.fault for finding in diagnosis.findings)
+    if set(found) == set(subject.faults) and not diagnosis.autograd:
         return "named"
-    if diagnosis.status == "explained":
-        names = [{f.fault.id, *(e.id for e in f.equivalents)} for f in diagnosis.findings]
-        matched = len(names) == len(wanted) and all(any(w in n for n in names) for w in wanted)
-        return "equivalent" if matched else "wrong"
-    return "unknown" if diagnosis.status == "unknown" else "partly"
+    fresh = [subject.problem(seed, (5, 3, 4, 6)) for seed in (1000, 1001, 1002)]
+    other = replace(subject, faults=found)
+    alike = not any(differ(subject.run(problem), other.run(problem)) for problem in fresh)
+    return "equivalent" if alike and not diagnosis.autograd else "wrong"
 
 
 def combinations_of(size: int, count: int, seed: int = 0) -> Iterator[tuple[Fault, ...]]:
@@ -135,57 +141,120 @@ def combinations_of(size: int, count: int, seed: int = 0) -> Iterator[tuple[Faul
             count -= 1
 
 
+NOVEL = tuple(
+    Fault(f"novel: {wrong}", "backward", "", (Edit(function, right, wrong),), ("", 0), "")
+    for function, right, wrong in (
+        (cell_backward, "else dc * k.g", "else 1.01 * dc * k.g"),
+        (cell_backward, "dc_prev = dc * k.f", "dc_prev = dc * k.f**2"),
+        (cell_backward, "da_o = dm * tanh_c", "da_o = -dm * tanh_c"),
+        (cell_backward, "da_g = dc * k.i", "da_g = np.nan * dc * k.i"),
+        (cell_backward, "[dc * k.c_prev", "[(1 + 1e-9) * dc * k.c_prev"),
+        (cell_backward, "sigmoid_derivative_from_output(k.i)", "k.i * (0.9 - k.i)"),
+        (cell_backward, "dW_hh=da.T @ k.h_prev", "dW_hh=np.roll(da, 1, axis=1).T @ k.h_prev"),
+        (cell_backward, "db=da.sum(axis=0)", "db=0.5 * da.sum(axis=0)"),
+        (cell_backward, "dx=da @ w.W_ih", "dx=da @ w.W_ih * 0.5"),
+        (cell_forward, "c = f * c_prev + i * g  # (6)", "c = f * c_prev + 0.5 * i * g"),
+        (cell_forward, "m = o * tanh(c)  # (7)", "m = o**2 * tanh(c)"),
+        (cell_forward, "g = tanh(a_g)  # (4)", "g = tanh(0.5 * a_g)"),
+        (unrolled_backward, "alive, g.dh_prev", "alive, 0.9 * g.dh_prev"),
+        (unrolled_backward, "alive, g.dc_prev", "alive, 1.1 * g.dc_prev"),
+        (unrolled_forward, "x[t], h[t], c[t])", "x[t], h[t], c[max(t - 1, 0)])"),
+    )
+)
+"""Bugs that are in no catalogue; the only right answer is "unknown"."""
+Source = Literal["everything", "gradients", "gradients-float32"]
+"""What the diagnosis gets: all values and gradients of every step, or the weights' gradients."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What to try."""
 
     combinations: int = 100
     """Random pairs, and as many triples, of backward faults."""
+    sources: tuple[Source, ...] = ("everything", "gradients", "gradients-float32")
+    """What the diagnosis gets to see."""
     seed: int = 0
     """Of the combinations."""
 
 
-def main(settings: Settings) -> int:
-    """Print what was caught, placed and named; 1 if an active fault was not caught."""
-    torch.set_num_threads(1)
-    console, checks = Console(), Counter()
+def check_all(console: Console) -> bool:
+    """Whether every active fault is caught, and 98 % of them at the right step and tensor."""
+    counts: Counter[str] = Counter()
     for fault in CELL_FAULTS:
         form = active_form([fault])
         if form is None:
             console.print(f"inactive: {fault.id}")
             continue
         comparison = checked(fault, form)
-        checks["active"] += 1
-        checks["caught"] += comparison.first is not None
-        checks["placed"] += at_the_right_place(fault, comparison)
-        if not at_the_right_place(fault, comparison):
+        counts["active"] += 1
+        counts["caught"] += comparison.first is not None
+        placed = at_the_right_place(fault, comparison)
+        counts["placed"] += placed
+        if not placed:
             console.print(f"{fault.id}: expected {fault.first}, found {comparison.first}")
-    console.print(f"{len(CELL_FAULTS)} faults, {dict(checks)}")
+    console.print(
+        f"{len(CELL_FAULTS)} faults, {len(CELL_FAULTS) - len(ORDERS)} of them no gate orders:"
+        f" {counts['active']} active, {counts['caught']} caught,"
+        f" {counts['placed']} at the right step and tensor"
+    )
+    return counts["caught"] == counts["active"] and counts["placed"] >= 0.98 * counts["active"]
+
+
+def diagnosed(
+    sets: Sequence[tuple[Fault, ...]], source: Source, label: str, console: Console
+) -> Counter[str]:
+    """How the diagnoses of these sets of faults ended."""
+    counts: Counter[str] = Counter()
+    alone = source != "everything"
+    dtype = np.float32 if source == "gradients-float32" else np.float64
+    for faults in track(sets, f"{label}, {source}", console=console):
+        form = active_form(faults, alone)
+        if form is None:
+            counts["inactive"] += 1
+            continue
+        subject = Plain(faults, form, alone, dtype)
+        diagnosis = diagnose(subject)
+        said = verdict(subject, diagnosis)
+        counts[said] += 1
+        if said not in ("named", "equivalent") and faults[0] not in NOVEL:
+            ids = " + ".join(fault.id for fault in faults)
+            found = " + ".join(finding.fault.id for finding in diagnosis.findings)
+            console.print(f"{said}: {ids} -> {found or 'nothing'} ({source})")
+    return counts
+
+
+def enough(label: str, source: Source, counts: Counter[str]) -> bool:
+    """Whether as many were named as are claimed, and at most 1 % wrongly."""
+    named, active = counts["named"] + counts["equivalent"], counts.total() - counts["inactive"]
+    if label == "novel":
+        return counts["unknown"] == active
+    share = 0.9 if label != "single" else 1.0 if source == "everything" else 0.95
+    return named >= share * active and counts["wrong"] <= 0.01 * active
+
+
+def main(settings: Settings) -> int:
+    """Print what was caught, placed and named; 1 if less than is claimed."""
+    torch.set_num_threads(1)
+    console = Console()
+    holds = check_all(console)
     table = Table(title="Diagnosis")
-    columns = ("named", "equivalent", "partly", "unknown", "wrong")
+    columns = ("named", "equivalent", "partly", "unknown", "wrong", "inactive")
     for column in ("faults", "from", *columns):
         table.add_column(column)
-    singles = [(fault,) for fault in CELL_FAULTS]
-    pairs = list(combinations_of(2, settings.combinations, settings.seed))
-    triples = list(combinations_of(3, settings.combinations, settings.seed))
-    for label, sets in (("single", singles), ("pairs", pairs), ("triples", triples)):
-        for alone, dtype in ((False, np.float64), (True, np.float64), (True, np.float32)):
-            counts: Counter[str] = Counter()
-            source = f"gradients alone, {dtype.__name__}" if alone else "everything"
-            for faults in track(sets, f"{label}, {source}"):
-                form = active_form(faults, alone)
-                if form is None:
-                    continue
-                diagnosis = diagnose(Plain(faults, form, alone, dtype))
-                said = verdict(faults, diagnosis)
-                counts[said] += 1
-                if said not in ("named", "equivalent"):
-                    names = [finding.fault.id for finding in diagnosis.findings]
-                    console.print(said, [fault.id for fault in faults], "->", names, source)
-            row = [str(counts[column]) for column in columns]
-            table.add_row(label, f"{source} ({counts.total()})", *row)
+    sets = {
+        "novel": [(fault,) for fault in NOVEL],
+        "single": [(fault,) for fault in CELL_FAULTS],
+        "pairs": list(combinations_of(2, settings.combinations, settings.seed)),
+        "triples": list(combinations_of(3, settings.combinations, settings.seed)),
+    }
+    for label, drawn in sets.items():
+        for source in settings.sources:
+            counts = diagnosed(drawn, source, label, console)
+            table.add_row(label, source, *[str(counts[column]) for column in columns])
+            holds &= enough(label, source, counts)
     console.print(table)
-    return int(checks["caught"] < checks["active"] or checks["placed"] < 0.98 * checks["active"])
+    return int(not holds)
 
 
 if __name__ == "__main__":

@@ -423,7 +423,7 @@ LOSS = (
         "W-v-gradient-from-h-prev",
         "(18)",
         "projection_gradients(dlogits, cache.y)",
-        "projection_gradients(dlogits, cache.packing.pack(cache.lstm.lstm.directions[-1].h[:-1]))",
+        "projection_gradients(dlogits, cache.packing.pack(cache.lstm.plain.directions[-1].h[:-1]))",
         "dW_v",
         None,
         "dW_v sums dlogits h_t^T with the h that made the logits; states stored from the initial"

@@ -13,7 +13,7 @@ the ones before. What no set explains is unknown.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +41,7 @@ Facts = dict[str, np.ndarray]
 Status = Literal["correct", "explained", "partly explained", "unknown"]
 
 
+@runtime_checkable
 class Subject(Protocol):
     """Whom to diagnose: `adapters.Adapter`."""
 
@@ -139,6 +140,16 @@ class _Probe:
     def explained(self, hypothesis: _Hypothesis) -> bool:
         """Whether the hypothesis gives every fact."""
         return self.agreeing(hypothesis) == set(self.observed)
+
+    def ratio(self, name: str) -> str:
+        """In words, how many times torch's a fact is, if that is the same in every element."""
+        observed, expected = self.observed[name], self.expected[name]
+        largest = np.unravel_index(np.abs(expected).argmax(), expected.shape)
+        if not expected[largest] or not np.isfinite(observed).all():
+            return ""
+        factor = observed[largest] / expected[largest]
+        far = float(np.abs(observed - factor * expected).max())
+        return f" ({factor:.6g} times torch's)" if far <= NAMING * self.units[name] else ""
 
     def _replayed(self, hypothesis: _Hypothesis) -> Facts:
         if not len(hypothesis):
@@ -318,15 +329,18 @@ def _improvements(
 
 
 def _movers(base: _Hypothesis, probe: _Probe, faults: Sequence[Fault]) -> list[tuple[Fault, ...]]:
-    """For each fact that the base gets wrong, the faults that change it; the fewest first."""
+    """For each fact that the base gets wrong, the faults that change it; the fewest first.
+
+    A fault that sets a right fact wrong is left out: another one seldom makes up for that exactly.
+    """
     at_base, agreeing = probe.to(base), probe.agreeing(base)
     assert at_base is not None
     assert agreeing is not None
     moving: dict[str, list[Fault]] = {n: [] for n in probe.observed if n not in agreeing}
     for fault in faults:
-        moved = probe.to(base.plus(fault)) or at_base
+        moved, still = probe.to(base.plus(fault)), probe.agreeing(base.plus(fault))
         for name, movers in moving.items():
-            if moved[name] != at_base[name]:
+            if moved and still and still >= agreeing and moved[name] != at_base[name]:
                 movers.append(fault)
     return sorted(dict.fromkeys(map(tuple, moving.values())), key=len)
 
@@ -367,7 +381,8 @@ def _result(
     for probe in probes:
         agreeing = probe.agreeing(hypothesis)
         assert agreeing is not None
-        unexplained = tuple(name for name in probe.observed if name not in agreeing)
+        wrong = [name for name in probe.observed if name not in agreeing]
+        unexplained = tuple(f"{name}{probe.ratio(name)}" for name in wrong)
         if unexplained:
             break
     return Diagnosis(

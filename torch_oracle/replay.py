@@ -4,6 +4,7 @@ The verdict on anybody's LSTM is torch's alone. This is what a suspicion is test
 plain code with a known fault in it gives the same wrong numbers, that is the fault.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -17,7 +18,7 @@ from numpy_lstm.language_model import (
     language_model_forward,
     projection_gradients,
 )
-from numpy_lstm.lstm import LSTM, named_gradients
+from numpy_lstm.lstm import LSTM, LSTMCache, LSTMGradients, Parameters, named_gradients
 from numpy_lstm.packing import Packing
 from numpy_lstm.unrolled import (
     UnrolledCache,
@@ -101,7 +102,7 @@ def slope(problem: Problem, name: str, direction: np.ndarray) -> float:
     p = with_inputs(problem, inputs)
     if isinstance(p.config, LanguageModel):
         assert p.targets is not None
-        with mock.patch.object(language_model, "packed_forward", _packed_forward):
+        with _PlainLSTM().inside():
             outputs, _ = language_model_forward(
                 p.config, p.parameters, p.x, p.targets, p.lengths, (p.h0, p.c0)
             )
@@ -117,48 +118,50 @@ def slope(problem: Problem, name: str, direction: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class _PlainCache:
-    """What the language model keeps of its LSTM."""
+class _PlainCache(LSTMCache):
+    """In the place of the language model's cache of its LSTM."""
 
-    packing: Packing
-    lengths: np.ndarray
-    lstm: UnrolledLSTMCache
+    plain: UnrolledLSTMCache | None = None
 
 
-@dataclass(frozen=True)
-class _PlainGradients:
-    """What the language model takes from its LSTM's backward pass."""
+class _PlainLSTM:
+    """`packed_forward` and `packed_backward` of the plain loop; keeps the last results."""
 
-    parameters: dict[str, np.ndarray]
-    dh0: np.ndarray
-    dc0: np.ndarray
-    layers: UnrolledLSTMGradients
+    cache: UnrolledLSTMCache
+    gradients: UnrolledLSTMGradients
 
+    def packed_forward(
+        self,
+        config: LSTM,
+        parameters: Parameters,
+        tokens: np.ndarray,
+        packing: Packing,
+        h0: np.ndarray,
+        c0: np.ndarray,
+        **_: Any,
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], _PlainCache]:
+        """In the place of `lstm.packed_forward`; tokens become one-hot vectors."""
+        sizes = np.array(packing.batch_sizes)[:, None]
+        lengths = np.empty(packing.N, np.int64)
+        lengths[packing.order] = (sizes > np.arange(packing.N)).sum(axis=0)
+        x = packing.unpack(np.eye(config.input_size, dtype=h0.dtype)[tokens])
+        (y, h_n, c_n), self.cache = unrolled_lstm_forward(config, parameters, x, h0, c0, lengths)
+        cache = _PlainCache(config, packing, (), (), plain=self.cache)
+        return (packing.pack(y), h_n, c_n), cache
 
-def _packed_forward(
-    config: LSTM,
-    parameters: dict[str, np.ndarray],
-    tokens: np.ndarray,
-    packing: Packing,
-    h0: np.ndarray,
-    c0: np.ndarray,
-    **_: Any,
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], _PlainCache]:
-    """In the place of `lstm.packed_forward`."""
-    sizes = np.array(packing.batch_sizes)[:, None]
-    lengths = np.empty(packing.N, np.int64)
-    lengths[packing.order] = (sizes > np.arange(packing.N)).sum(axis=0)
-    x = packing.unpack(np.eye(config.input_size, dtype=h0.dtype)[tokens])
-    (y, h_n, c_n), cache = unrolled_lstm_forward(config, parameters, x, h0, c0, lengths)
-    return (packing.pack(y), h_n, c_n), _PlainCache(packing, lengths, cache)
+    def packed_backward(
+        self, dy: np.ndarray, cache: _PlainCache, dh_n: np.ndarray, dc_n: np.ndarray, **_: Any
+    ) -> LSTMGradients:
+        """In the place of `lstm.packed_backward`."""
+        assert cache.plain is not None
+        g = unrolled_lstm_backward(cache.packing.unpack(dy), cache.plain, dh_n, dc_n)
+        self.gradients = g
+        return LSTMGradients(g.parameters, None, g.dh0, g.dc0)
 
-
-def _packed_backward(
-    dy: np.ndarray, cache: _PlainCache, dh_n: np.ndarray, dc_n: np.ndarray, **_: Any
-) -> _PlainGradients:
-    """In the place of `lstm.packed_backward`."""
-    g = unrolled_lstm_backward(cache.packing.unpack(dy), cache.lstm, dh_n, dc_n)
-    return _PlainGradients(g.parameters, g.dh0, g.dc0, g)
+    def inside(self) -> AbstractContextManager[Any]:
+        """Run the language model with this LSTM in it."""
+        plain = {"packed_forward": self.packed_forward, "packed_backward": self.packed_backward}
+        return mock.patch.multiple(language_model, **plain)
 
 
 def _language_model(
@@ -166,8 +169,8 @@ def _language_model(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], UnrolledLSTMCache, UnrolledLSTMGradients]:
     """Steps and totals of `language_model.py` over the plain loop, and the loop's own results."""
     assert p.targets is not None
-    plain = {"packed_forward": _packed_forward, "packed_backward": _packed_backward}
-    with mock.patch.multiple(language_model, **plain):
+    plain = _PlainLSTM()
+    with plain.inside():
         outputs, cache = language_model_forward(
             config, p.parameters, p.x, p.targets, p.lengths, (p.h0, p.c0)
         )
@@ -184,7 +187,4 @@ def _language_model(
     totals = {"h_n": outputs.h_n, "c_n": outputs.c_n, "dh0": g.dh0, "dc0": g.dc0}
     totals["loss"] = np.asarray(p.dloss * outputs.losses.sum())
     totals |= {contribution(name): gradient for name, gradient in g.parameters.items()}
-    plain_cache, plain_gradients = cache.lstm, g.layers
-    assert isinstance(plain_cache, _PlainCache)
-    assert isinstance(plain_gradients, UnrolledLSTMGradients)
-    return steps, totals, plain_cache.lstm, plain_gradients
+    return steps, totals, plain.cache, plain.gradients
