@@ -11,13 +11,18 @@ from torch import nn
 
 from examples import adapters
 from numpy_lstm.cell import cell_backward
+from numpy_lstm.language_model import language_model_backward, language_model_forward
+from numpy_lstm.lstm import LSTM
+from numpy_lstm.unrolled import unrolled_lstm_backward, unrolled_lstm_forward
 from parity_tests.fault_campaign import NOVEL, Plain, active_form, differ, faulty_trace
 from torch_oracle.adapters import adapter_of
 from torch_oracle.catalogue import CELL_FAULTS
+from torch_oracle.cell_faults import ALIASING
 from torch_oracle.diagnosis import NAMING, PROBES, diagnose
-from torch_oracle.faults import Fault
+from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import Edit
 from torch_oracle.problems import random_problem
+from torch_oracle.verification import verify
 
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}
 
@@ -167,3 +172,31 @@ def farthest(a, b) -> float:
         (a.steps[n], b.steps[n]) for n in a.steps
     ]
     return max(np.abs(x - y).max() / max(np.abs(y).max(), 1e-300) for x, y in pairs)
+
+
+def test_overwritten_arguments_and_caches_show_afterwards_and_in_no_number():
+    overwritten, damaged = ALIASING
+    layer, model = random_problem(2), random_problem(2, model=True)
+    for problem, fault in ((layer, overwritten), (model, damaged)):
+        assert not differ(faulty_trace(problem, [fault]), faulty_trace(problem, []))
+
+    def adapter(weights, x, h0, c0, dy):
+        config, L = LSTM(x.shape[2], h0.shape[1], bias_pair=True), len(x)
+        with faulty([overwritten]):
+            (y, _, _), cache = unrolled_lstm_forward(
+                config, weights, x, h0[None], c0[None], np.full(len(h0), L)
+            )
+            zero = np.zeros((1, *h0.shape), x.dtype)
+            unrolled_lstm_backward(dy, cache, zero, zero)
+        return {"y": y}
+
+    (complaint, *_) = verify(adapter_of(adapter, "mine")).complaints
+    assert complaint.startswith("changes its input dy, first at index")
+
+    p = model
+    _, cache = language_model_forward(p.config, p.parameters, p.x, p.targets, p.lengths)
+    first = language_model_backward(1.0, cache).parameters
+    with faulty([damaged]):
+        language_model_backward(1.0, cache)
+    again = language_model_backward(1.0, cache).parameters
+    assert all(not np.array_equal(again[name], gradient) for name, gradient in first.items())

@@ -957,3 +957,27 @@ def _orders() -> tuple[Fault, ...]:
 
 ORDERS = _orders()
 """Gate orders, as families: 23 permutations in three places."""
+
+ALIASING = (
+    _loop_backward(
+        "dy-overwritten",
+        "(8)",
+        "dh = np.where(alive, dy[t] + dh_next, 0)",
+        "dy[t] += dh_next; dh = np.where(alive, dy[t], 0)",
+        "dy",
+        LAST,
+        "Leave the caller's gradient as it is: dh = dy + dh_next, in an array of its own.",
+        "apache/mxnet issue 18203",
+    ),
+    _dlogits(
+        "cache-overwritten",
+        "(17)",
+        "dlogits = np.exp(cache.log_probabilities)",
+        "dlogits = np.exp(cache.log_probabilities, out=cache.log_probabilities)",
+        "dlogits",
+        LAST,
+        "Leave the cache as it is, so that a second backward pass gives the same gradients.",
+        "keras-team/keras issue 20875",
+    ),
+)
+"""Faults that show only afterwards: an argument is changed, or a second backward pass is wrong."""
