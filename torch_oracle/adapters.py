@@ -295,7 +295,9 @@ def _asked(function: Callable[..., Any], name: str) -> tuple[Form, frozenset[str
             f"{name}: has the parameters ({', '.join(parameters)}); expected weights and x for a"
             " layer, or weights, tokens and targets for a language model"
         )
-    check(not missing, f"{name}: lacks the parameter {missing[:1]}, which a {form} needs")
+    check(
+        not missing, f"{name}: lacks the parameter {missing and missing[0]}, which a {form} needs"
+    )
     for each in parameters:
         check(
             each in names,

@@ -43,7 +43,7 @@ def _distances(verification: Verification) -> Table:
     table.add_column("tensor")
     table.add_column("returned as")
     table.add_column(f"distance (allowed {K:g})", justify="right")
-    table.add_column("in")
+    table.add_column("in", overflow="fold")
     for tensor, (far, case) in verification.worst.items():
         name = verification.names[tensor]
         style = None if far <= K else "bold red"
