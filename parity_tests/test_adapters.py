@@ -170,6 +170,7 @@ REFUSALS = [
     ("{}:goood", "{}:goood: {} has no 'goood'; did you mean good?"),
     ("{}:number", "{}:number: expected a function or a torch.nn.Module, or a class or function"),
     ("{}:Needs", "{}:Needs: expected a function or a torch.nn.Module, or a class or function"),
+    ("torch.nn:LSTM", "torch.nn:LSTM: calling it raises TypeError: RNNBase.__init__() missing 2"),
     ("{}:returns_nothing", "without arguments that makes one; got None"),
     ("{}:broken", "{}:broken: calling it raises OSError: no file ("),
     (
