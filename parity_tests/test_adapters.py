@@ -319,6 +319,22 @@ def test_torch_modules_decide_their_sizes_and_options():
     torch.testing.assert_close(handwritten.torch_layers.weight_ih_l0.detach(), before)
 
 
+def test_factories_and_callable_objects_are_adapters_too():
+    class Scaled:
+        def __init__(self, scale):
+            self.scale = scale
+
+        def __call__(self, weights, x, dy):
+            return {"y": self.scale * dy}
+
+    made = adapter_of(lambda: torch.nn.LSTMCell(3, 4, bias=False), "made")
+    assert made.fixed == (3, 4)
+    assert "bias_ih_l0" not in made.problem(0).parameters
+    scaled = adapter_of(Scaled(2), "scaled")
+    problem = scaled.problem(0)
+    assert (scaled.run(problem).totals["y"] == 2 * problem.dy).all()
+
+
 def test_a_problem_that_the_adapter_cannot_take_is_refused():
     pairs = adapter_of(handwritten.pairs, "pairs")
     with pytest.raises(
