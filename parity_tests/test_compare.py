@@ -90,6 +90,32 @@ def test_a_wrong_total_is_reported_as_a_total():
     assert comparison.worst == comparison.totals["dc0"] > K
 
 
+def test_a_partial_trace_is_judged_on_what_it_holds_if_that_is_said():
+    problem = random_problem(0, model=True, sizes=(6, 3, 5, 4))
+    reference = torch_trace(problem)
+    wrong = disturbed(reference, "da_f", 2).steps["da_f"]
+    totals = {"loss": reference.totals["loss"]}
+    partial = Trace({"da_f": wrong}, totals)
+    comparison = compare(partial, reference, [], partial=True)
+    assert comparison.by_tensor().keys() == {"da_f", "loss"}
+    assert comparison.divergences == {"da_f": comparison.first}
+    assert (comparison.first.step, comparison.first.steps) == (2, 6)
+    with pytest.raises(ValueError, match=r"missing .*'a_i'"):
+        compare(partial, reference, [])
+    unknown = replace(partial, totals=totals | {"dq": wrong})
+    with pytest.raises(ValueError, match=r"missing \[\], not in the reference \['dq'\]"):
+        compare(unknown, reference, [], partial=True)
+
+
+def test_the_first_divergence_of_every_tensor_is_kept_in_the_order_of_computation():
+    trace = torch_trace(random_problem(0, model=True, sizes=(6, 3, 5, 4)))
+    wrong = disturbed(disturbed(disturbed(trace, "h", 4), "dh", 3), "h", 2)
+    comparison = compare(wrong, trace, [])
+    assert {name: d.step for name, d in comparison.divergences.items()} == {"h": 2, "dh": 3}
+    assert list(comparison.divergences) == ["h", "dh"]
+    assert comparison.divergences["h"] == comparison.first
+
+
 def test_nan_in_a_gradient_is_located():
     problem = random_problem(0, sizes=(6, 3, 5, 4))
     reference, ours = torch_trace(problem), numpy_trace(problem)

@@ -295,7 +295,9 @@ def _asked(function: Callable[..., Any], name: str) -> tuple[Form, frozenset[str
             f"{name}: has the parameters ({', '.join(parameters)}); expected weights and x for a"
             " layer, or weights, tokens and targets for a language model"
         )
-    check(not missing, f"{name}: lacks the parameter {missing[:1]}, which a {form} needs")
+    check(
+        not missing, f"{name}: lacks the parameter {missing and missing[0]}, which a {form} needs"
+    )
     for each in parameters:
         check(
             each in names,
@@ -306,14 +308,14 @@ def _asked(function: Callable[..., Any], name: str) -> tuple[Form, frozenset[str
 
 
 def _told(error: BaseException) -> str:
-    """Type, message and the last place in code that is not an installed library's."""
+    """Type, message and the last place in code that is neither ours nor an installed library's."""
     libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
+    foreign = (*libraries, __file__, "<")
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((*libraries, "<")) and f.line]
-    frame = own[-1] if own else frames[-1]
+    places = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith(foreign)]
     text = " ".join(str(error).split())
-    kind = type(error).__name__
-    return f"{kind}{': ' if text else ''}{text} ({frame.filename}:{frame.lineno})"
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{told} ({places[-1]})" if places else told
 
 
 def _check_unchanged(given: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:

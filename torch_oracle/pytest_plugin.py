@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Add the tests of each adapter."""
     for spec in config.option.verify_lstm:
-        items += AdapterNode.from_parent(session, name=spec, nodeid=spec).collect()
+        items += session.genitems(AdapterNode.from_parent(session, name=spec, nodeid=spec))
 
 
 class Wrong(Exception):
@@ -110,6 +110,8 @@ class TensorItem(pytest.Item):
         """Raise `Wrong` with the sentence of the divergence, or of the complaint."""
         if self._case is None:
             raise Wrong(self._refusal)
+        from torch_oracle.verification import sentence
+
         result, tensor = self.parent.result(self._case), self._tensor
         complained = f"{self.parent.name} {result.complaint}"
         if result.comparison is None:
@@ -124,9 +126,7 @@ class TensorItem(pytest.Item):
         if divergence is None or first is None:
             return
         earlier = "" if first.tensor == tensor else f"; the first to diverge here is {first.tensor}"
-        own = dict(result.names)[tensor]
-        as_own = "" if own == tensor else f" (returned as {own})"
-        raise Wrong(f"{divergence}{as_own}{earlier}")
+        raise Wrong(f"{sentence(divergence, dict(result.names))}{earlier}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The sentence alone."""

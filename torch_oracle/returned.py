@@ -124,9 +124,10 @@ def trace_of(returned: Any, names: Mapping[str, Known], problem: Problem) -> Ret
             totals[as_known.total] = whole
             origin[as_known.total] = name
         step = as_known.step
-        if step is not None and (step == name or step not in arrays):
-            steps[step] = whole
-            origin[step] = name
+        if step is None or (step != name and step in arrays and names[step].step == step):
+            continue  # h itself goes before y
+        steps[step] = whole
+        origin.setdefault(step, name)
     dtype = problem.h0.dtype
     others = {name: a.dtype for name, a in arrays.items() if a.ndim and a.dtype != dtype}
     notes = [

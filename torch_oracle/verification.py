@@ -1,7 +1,7 @@
 """Is someone's LSTM right? Random cases, each judged tensor by tensor by the rule K = 16."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from typing import Any, Literal
@@ -258,6 +258,12 @@ def collect(adapter: Adapter, mode: Mode, results: Sequence[Result]) -> Verifica
     )
 
 
+def sentence(divergence: Divergence, names: Mapping[str, str]) -> str:
+    """The divergence, with the adapter's own name of the tensor where it differs."""
+    own = names.get(divergence.tensor, divergence.tensor)
+    return f"{divergence}" + ("" if own == divergence.tensor else f" (returned as {own})")
+
+
 def _in_dtype(problem: Problem, dtype: np.dtype) -> Problem:
     """The problem as a program sees it that computes in a narrower dtype."""
 
@@ -288,7 +294,7 @@ def _difference(one: Returned, two: Returned) -> str | None:
     return None
 
 
-def _grouped(pairs: Iterator[tuple[str, Case]] | Any) -> dict[str, list[Case]]:
+def _grouped(pairs: Iterable[tuple[str, Case]]) -> dict[str, list[Case]]:
     groups: dict[str, list[Case]] = {}
     for text, case in pairs:
         groups.setdefault(text, []).append(case)

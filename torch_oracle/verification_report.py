@@ -4,15 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from torch_oracle.compare import Divergence, K
-from torch_oracle.verification import Case, Verification
-
-
-def divergence_sentence(divergence: Divergence, names: dict[str, str]) -> str:
-    """The divergence, with the adapter's own name of the tensor where it differs."""
-    name = names.get(divergence.tensor, divergence.tensor)
-    own = "" if name == divergence.tensor else f" (returned as {name})"
-    return f"{divergence}{own}"
+from torch_oracle.compare import K
+from torch_oracle.verification import Case, Verification, sentence
 
 
 def print_verification(verification: Verification, console: Console) -> None:
@@ -22,7 +15,7 @@ def print_verification(verification: Verification, console: Console) -> None:
         console.print(_distances(v))
     for case, divergence in v.divergences[:1]:
         _line(console, f"first divergence, in {case.name}:")
-        _line(console, f"  {divergence_sentence(divergence, v.names)}")
+        _line(console, f"  {sentence(divergence, v.names)}")
         _line(console, f"  divergent: {len(v.divergences)} of {len(v.results)} cases")
     for title, groups in (("complaint", v.complaints), ("note", v.notes)):
         for text, cases in groups.items():
@@ -43,7 +36,7 @@ def _distances(verification: Verification) -> Table:
     table.add_column("tensor")
     table.add_column("returned as")
     table.add_column(f"distance (allowed {K:g})", justify="right")
-    table.add_column("in")
+    table.add_column("in", overflow="fold")
     for tensor, (far, case) in verification.worst.items():
         name = verification.names[tensor]
         style = None if far <= K else "bold red"
