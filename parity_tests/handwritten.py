@@ -68,7 +68,7 @@ def column_model(w, tokens, targets, h, c):
         h = o * np.tanh(c)
         v = w["W_v"] @ h + w["b_v"]
         p = np.exp(v - v.max()) / np.exp(v - v.max()).sum()
-        loss -= np.log(p[target, 0])
+        loss += v.max() + np.log(np.exp(v - v.max()).sum()) - v[target, 0]
         steps.append((z, c_prev, i, f, g, o, c, h, p, target))
     d, states = {name: np.zeros_like(array) for name, array in w.items()}, []
     dh_next, dc_next = np.zeros_like(h), np.zeros_like(c)

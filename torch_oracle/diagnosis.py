@@ -23,7 +23,7 @@ from torch_oracle.cell_faults import ORDERS
 from torch_oracle.compare import K, order
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import CannotEdit
-from torch_oracle.problems import Sizes
+from torch_oracle.problems import Sizes, loud
 from torch_oracle.replay import slope, unrolled_trace
 from torch_oracle.trace import Problem, Trace, torch_trace
 from torch_oracle.witnesses import differentiable, gradient_name
@@ -251,8 +251,9 @@ def diagnose(subject: Subject, *, seed: int = 0, sizes: Sequence[Sizes] = PROBES
         sizes: of the problems, the simplest first.
     """
     problems = [subject.problem(seed + k, size) for k, size in enumerate(sizes)]
+    if problems[-1].targets is not None:
+        problems.append(loud(problems[-1]))
     probes = [_probe(subject, p) for p in problems]
-    probes += [_probe(subject, loud) for loud in loud(problems[-1])]
     right = _Hypothesis()
     if all(probe.explained(right) for probe in probes):
         return Diagnosis("correct", distance=_farthest(probes, right))
@@ -263,14 +264,6 @@ def diagnose(subject: Subject, *, seed: int = 0, sizes: Sequence[Sizes] = PROBES
             return _result("partly explained" if len(best) else "unknown", best, probes)
         beam = found[:BEAM]
     return _result("explained", beam[0], probes, beam[1:])
-
-
-def loud(problem: Problem) -> Iterator[Problem]:
-    """For a language model: logits beyond the range of exp."""
-    if problem.targets is not None:
-        name = "projection.bias"
-        bias = problem.parameters[name] * 2000
-        yield replace(problem, parameters={**problem.parameters, name: bias})
 
 
 def _extended(

@@ -1,6 +1,7 @@
 """Random problems in which nothing is special: all sizes differ, nothing is zero or constant."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,13 @@ def random_parameters(
         fan_in = sizes[1] if len(sizes) == 2 and "weight_ch" not in name else 1
         parameters[name] = (rng.standard_normal(sizes) * scale * fan_in**-0.5).astype(dtype)
     return parameters
+
+
+def loud(problem: Problem) -> Problem:
+    """A language model's problem with logits far beyond the range of exp."""
+    name = "projection.bias"
+    bias = problem.parameters[name] * 2000
+    return replace(problem, parameters={**problem.parameters, name: bias})
 
 
 def random_sizes(rng: np.random.Generator) -> Sizes:

@@ -11,7 +11,7 @@ import numpy as np
 from torch_oracle.adapters import COTANGENTS, OPTIONAL, Adapter
 from torch_oracle.arithmetic import Noise
 from torch_oracle.compare import Comparison, Divergence, K, compare
-from torch_oracle.problems import Sizes
+from torch_oracle.problems import Sizes, loud
 from torch_oracle.returned import Complaint, Returned
 from torch_oracle.trace import Problem, Trace, torch_trace
 
@@ -52,18 +52,21 @@ class Case:
     scale: float
     seed: int
     ragged: bool = False
+    loud: bool = False
+    """Of a language model: logits beyond the range of exp."""
 
     @property
     def name(self) -> str:
         """For a person, and for a test's id."""
         T, N, I, H = self.sizes
-        ragged = "-ragged" if self.ragged else ""
+        ragged = ("-ragged" if self.ragged else "") + ("-loud" if self.loud else "")
         return f"T{T}-N{N}-I{I}-H{H}-{self.dtype}-x{self.scale:g}{ragged}-seed{self.seed}"
 
     def problem(self, adapter: Adapter) -> Problem:
         """The problem; equal for equal cases and adapters."""
         dtype = np.dtype(self.dtype).type
-        return adapter.problem(self.seed, self.sizes, dtype, self.scale, ragged=self.ragged)
+        problem = adapter.problem(self.seed, self.sizes, dtype, self.scale, ragged=self.ragged)
+        return loud(problem) if self.loud else problem
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,8 @@ def cases(adapter: Adapter, mode: Mode = "quick") -> list[Case]:
         ragged = "lengths" in adapter.takes and min(T, N) > 1 and seed % 2 == 1
         case = Case((T, N, I, H), dtype, scale, seed, ragged)
         found.setdefault(case.name, case)
+    if adapter.form == "language model":
+        found["loud"] = replace(list(found.values())[-1], loud=True)
     return list(found.values())
 
 
