@@ -172,12 +172,24 @@ def apply_gradients(
     return coefficients, Position(parameters, optimizer, state)
 
 
-def _step(
-    model: LanguageModel, recipe: Recipe, before: Position, batch: Batch, lr: float, complaint: str
-) -> tuple[Any, dict[str, np.ndarray], dict[str, float], Position]:
-    """Loss sum, gradients, coefficients and position after; an overflow becomes one sentence."""
+def training_step(
+    model: LanguageModel,
+    recipe: Recipe,
+    before: Position,
+    batch: Batch,
+    lr: float,
+    *,
+    epoch: int = 0,
+    index: int = 0,
+) -> Step:
+    """One step of `train` from a given position; the number of the step is for its record.
+
+    Raises:
+        InputError: the loss, a gradient or a parameter is no longer finite; names the step.
+    """
+    start = time.perf_counter()
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes one sentence
             divisor = loss_divisor(recipe.divisor, batch)
             loss_sum, gradients, state = batch_gradients(model, before, batch, divisor)
             coefficients, after = apply_gradients(recipe, before, gradients, state, lr)
@@ -185,8 +197,9 @@ def _step(
         for name, parameter in after.parameters.items():
             check_finite(name, parameter)
     except InputError as error:
-        raise InputError(f"{complaint}: {error}") from error
-    return loss_sum, gradients, coefficients, after
+        raise InputError(f"training diverged at step {index}: {error}") from error
+    loss, seconds = float(loss_sum / batch.tokens), time.perf_counter() - start
+    return Step(epoch, index, lr, batch, before, loss, gradients, coefficients, after, seconds)
 
 
 def evaluate(model: LanguageModel, parameters: Parameters, batches: Sequence[Batch]) -> float:
@@ -231,17 +244,12 @@ def train(
         yield Validation(epoch, index, training_loss, loss, position.parameters)
         epoch_loss, epoch_tokens = 0.0, 0
         for batch in task.training_batches(epoch):
-            start = time.perf_counter()
             lr = learning_rate(recipe.schedule, recipe.optimizer.lr, index, total_steps)
-            loss_sum, gradients, coefficients, after = _step(
-                model, recipe, position, batch, lr, f"training diverged at step {index}"
-            )
-            loss, seconds = float(loss_sum / batch.tokens), time.perf_counter() - start
-            yield Step(
-                epoch, index, lr, batch, position, loss, gradients, coefficients, after, seconds
-            )
-            position, index = after, index + 1
-            epoch_loss, epoch_tokens = epoch_loss + loss * batch.tokens, epoch_tokens + batch.tokens
+            step = training_step(model, recipe, position, batch, lr, epoch=epoch, index=index)
+            yield step
+            position, index = step.after, index + 1
+            epoch_loss += step.loss * batch.tokens
+            epoch_tokens += batch.tokens
         training_loss = epoch_loss / epoch_tokens
     loss = evaluate(model, position.parameters, task.validation_batches())
     yield Validation(recipe.epochs, index, training_loss, loss, position.parameters)

@@ -233,7 +233,9 @@ def check_update(recipe: Recipe, step: Step) -> dict[str, float]:
     dtype = step.before.parameters["projection.weight"].dtype
     ours = np.array([step.coefficients[name] for name in factors], dtype)
     theirs = np.array(list(factors.values()), dtype)
-    (far,) = distances(ours[None], theirs[None], magnitudes=theirs[None] * _norm_roundoffs(step))
+    (far,) = distances(
+        ours[None], theirs[None], magnitudes=theirs[None] * norm_roundoffs(step.gradients)
+    )
     result = {"clip coefficient": float(far)}
     for name, array in oracle.arrays().items():
         result[name] = distance(step.after.parameters[name], array)
@@ -251,14 +253,14 @@ def _torch_update(
     return coefficients
 
 
-def _norm_roundoffs(step: Step) -> float:
+def norm_roundoffs(gradients: Mapping[str, np.ndarray]) -> float:
     """Rounding error to be expected of a gradient norm, in roundoffs.
 
     It is the root of a sum of n squares, n up to the size of the largest tensor, and a sum's error
     is of the order of root n roundoffs (see `compare.distances`); the root halves it. In float32
     torch's norm of 65,536 elements was seen 19 roundoffs from the exact one, NumPy's 3.
     """
-    return max(1.0, max(gradient.size for gradient in step.gradients.values()) ** 0.5 / 2)
+    return max(1.0, max(gradient.size for gradient in gradients.values()) ** 0.5 / 2)
 
 
 def _torch_step(runs: _Runs, batch: Batch, lr: float) -> tuple[float, Quantities]:
@@ -295,7 +297,7 @@ def _follow_step(runs: _Runs, step: Step) -> Agreement:
         quantities, runs.twins[k] = _twin_step(runs, before, step.batch, step.lr, seed=k)
         others.append(quantities)
     torch_loss, theirs = _torch_step(runs, step.batch, step.lr)
-    least = {"clip coefficient": _norm_roundoffs(step)}
+    least = {"clip coefficient": norm_roundoffs(step.gradients)}
     agreement = _agreement(runs, torch_loss, ours, theirs, others, least)
     return replace(agreement, update=check_update(runs.recipe, step))
 

@@ -1,0 +1,227 @@
+"""Which known faults explain what a training program gets wrong.
+
+Our own training is run on the same batches with faults of the catalogue in it, each step from the
+weights that the program reported before it. One fault, or two together, explain the program if that
+gives everything it reported, at every step of every run. What none explains is unknown. The verdict
+that something is wrong, and at which stage, is torch's (`stages`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+
+from numpy_lstm.errors import InputError
+from torch_oracle.faults import faulty
+from torch_oracle.injection import CannotEdit
+from torch_oracle.stages import STAGES, TrainingJudgement, judge_case, plain
+from torch_oracle.training_cases import TrainingCase, training_cases
+from torch_oracle.training_faults import TRAINING_FAULTS, TrainingFault
+from torch_oracle.training_reports import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
+
+NAMING = 100.0
+"""Largest distance, in roundoffs, at which a replay gives the same numbers. K is not enough, for
+the noise of a faulty program is not measured. Faults that are told apart differ by more (a test
+measures by how much), and what differs by less from the right code is not named."""
+
+Faults = tuple[TrainingFault, ...]
+Run = tuple[TrainingCase, list[Report]]
+Status = Literal["correct", "explained", "unknown"]
+
+
+@dataclass(frozen=True)
+class TrainingFinding:
+    """A fault that is part of the explanation, with the evidence.
+
+    `without` is the largest distance that remains when this fault alone is left out, in roundoffs;
+    `equivalents` are faults that give the same numbers in its place.
+    """
+
+    fault: TrainingFault
+    without: float
+    equivalents: Faults
+
+
+@dataclass(frozen=True)
+class TrainingDiagnosis:
+    """What was found.
+
+    `distance` is the largest distance, in roundoffs, of what was reported from our training with
+    all findings in it, and `before` without any. `alternatives` are other pairs that explain as
+    much. `inactive` are the faults that would change nothing that was reported: of them nothing is
+    known.
+    """
+
+    status: Status
+    judgement: TrainingJudgement
+    findings: tuple[TrainingFinding, ...] = ()
+    alternatives: tuple[Faults, ...] = ()
+    before: float = 0.0
+    distance: float = 0.0
+    inactive: Faults = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts."""
+        findings = [
+            {
+                "fault": finding.fault.id,
+                "fix": finding.fault.fix,
+                "seen": finding.fault.seen,
+                "without": finding.without,
+                "equivalents": [fault.id for fault in finding.equivalents],
+            }
+            for finding in self.findings
+        ]
+        result = {
+            "status": self.status,
+            "findings": findings,
+            "alternatives": [[fault.id for fault in pair] for pair in self.alternatives],
+            "before": self.before,
+            "distance": self.distance,
+            "inactive": {fault.id: fault.needs for fault in self.inactive},
+            "judgement": self.judgement.to_json(),
+        }
+        return plain(result)
+
+
+def diagnose_training(
+    function: TrainingAdapter, *, cases: Sequence[TrainingCase] | None = None
+) -> TrainingDiagnosis:
+    """Judge a training program, and explain what it gets wrong by the faults of the catalogue.
+
+    Args:
+        function: the training adapter; see `training_reports`.
+        cases: the runs; `training_cases()` when None.
+
+    Raises:
+        InputError: the adapter raises, or returns something of another form.
+    """
+    cases = training_cases() if cases is None else cases
+    runs = [(case, run_adapter(function, case)) for case in cases]
+    judgement = TrainingJudgement(tuple(judge_case(*run) for run in runs))
+    inactive = tuple(fault for fault in TRAINING_FAULTS if not _visible(fault, runs))
+    if judgement.first is None:
+        return TrainingDiagnosis(
+            "correct", judgement, distance=_farthest((), runs), inactive=inactive
+        )
+    candidates = _by_stage(judgement.first.stage, inactive)
+    # Runs that went wrong come first: they rule most out.
+    wrong = [judged.first is not None for judged in judgement.cases]
+    runs = [runs[n] for n in np.argsort(np.logical_not(wrong), kind="stable")]
+    found = _explaining([(fault,) for fault in candidates], runs)
+    found = found or _explaining(combinations(candidates, 2), runs)
+    before = _farthest((), runs)
+    if not found or before <= NAMING:
+        return TrainingDiagnosis("unknown", judgement, (), (), before, before, inactive)
+    best, others = found[0], found[1:]
+    findings = tuple(_finding(best, n, others, runs) for n in range(len(best)))
+    swapped = {fault.id for finding in findings for fault in finding.equivalents}
+    alternatives = tuple(h for h in others if not swapped & {fault.id for fault in h})
+    distance = _farthest(best, runs)
+    return TrainingDiagnosis(
+        "explained", judgement, findings, alternatives, before, distance, inactive
+    )
+
+
+def _by_stage(stage: str, inactive: Faults) -> list[TrainingFault]:
+    """The faults that could be seen, those of the stage that first went wrong in front."""
+    visible = [fault for fault in TRAINING_FAULTS if fault not in inactive]
+    order = [stage, *(each for each in STAGES if each != stage)]
+    return sorted(visible, key=lambda fault: order.index(fault.first[0]))
+
+
+def _explaining(hypotheses: Iterable[Faults], runs: Sequence[Run]) -> list[Faults]:
+    """Those whose replay gives everything that was reported."""
+    left = list(hypotheses)
+    for run in runs:
+        left = [faults for faults in left if _distance(faults, *run, limit=NAMING) <= NAMING]
+    return left
+
+
+def _farthest(faults: Faults, runs: Sequence[Run]) -> float:
+    return max(_distance(faults, *run) for run in runs)
+
+
+def _distance(
+    faults: Faults, case: TrainingCase, reports: Sequence[Report], limit: float = np.inf
+) -> float:
+    """Largest distance of what was reported from the replay; infinite if it cannot be run.
+
+    Above the limit, the first distance that exceeds it.
+    """
+    farthest = 0.0
+    ordered = sorted(faults, key=TRAINING_FAULTS.index)
+    try:
+        with faulty(ordered), np.errstate(all="ignore"):
+            replayed = replay(case.model, case.weights, case.batches, case.recipe, reports)
+            for report, own in zip(reports, replayed, strict=True):
+                farthest = max(farthest, *distances(report, own).values())
+                if farthest > limit:
+                    break
+    except (CannotEdit, InputError):
+        return np.inf
+    return farthest
+
+
+def distances(report: Report, other: Report) -> dict[str, float]:
+    """Distance of each reported quantity, in roundoffs of its tensors' largest elements."""
+    return {
+        quantity: max(_roundoffs(array, other[quantity][name]) for name, array in arrays.items())
+        for quantity, arrays in report.items()
+    }
+
+
+def _roundoffs(array: np.ndarray, other: np.ndarray) -> float:
+    alike = (array == other) | ~(np.isfinite(array) | np.isfinite(other))
+    error = np.abs(np.where(alike, 0, array) - np.where(alike, 0, other)).max(initial=0)
+    if error == 0:
+        return 0.0
+    size = np.abs(other[np.isfinite(other)]).max(initial=0)
+    unit = float(size) * float(np.finfo(array.dtype).eps) / 2
+    return float(error) / unit if unit and np.isfinite(error) else np.inf
+
+
+def _finding(
+    best: Faults, place: int, others: Sequence[Faults], runs: Sequence[Run]
+) -> TrainingFinding:
+    rest = best[:place] + best[place + 1 :]
+    equivalents = [
+        fault for other in others if set(rest) < set(other) for fault in other if fault not in rest
+    ]
+    return TrainingFinding(best[place], _farthest(rest, runs), tuple(equivalents))
+
+
+def _visible(fault: TrainingFault, runs: Sequence[Run]) -> bool:
+    """Whether the fault changes anything that was reported, by more than rounding."""
+    return any(
+        activity(fault, case).get(quantity, 0.0) > NAMING
+        for case, reports in runs
+        for quantity in reports[0]
+    )
+
+
+@cache
+def activity(fault: TrainingFault, case: TrainingCase) -> dict[str, float]:
+    """How far the fault moves each quantity of our own training, in roundoffs.
+
+    Each step starts where the run without the fault stands. Infinite if the run fails.
+    """
+    whole = _own(case)
+    moved: dict[str, float] = dict.fromkeys(QUANTITIES, 0.0)
+    try:
+        with faulty([fault]), np.errstate(all="ignore"):
+            replayed = replay(case.model, case.weights, case.batches, case.recipe, whole)
+            for right, wrong in zip(whole, replayed, strict=True):
+                for quantity, far in distances(wrong, right).items():
+                    moved[quantity] = max(moved[quantity], far)
+    except InputError:
+        return dict.fromkeys(QUANTITIES, np.inf)
+    return moved
+
+
+@cache
+def _own(case: TrainingCase) -> list[Report]:
+    return list(replay(case.model, case.weights, case.batches, case.recipe))
