@@ -18,17 +18,15 @@ from rich.table import Table
 
 from numpy_lstm.cell import cell_backward, cell_forward
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
-from torch_oracle.arithmetic import Noise
 from torch_oracle.catalogue import CELL_FAULTS
 from torch_oracle.cell_faults import BACKWARD, ORDERS
-from torch_oracle.compare import Comparison, compare
+from torch_oracle.compare import Comparison, compare, deviations
 from torch_oracle.diagnosis import Diagnosis, diagnose
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import CannotEdit, Edit
 from torch_oracle.problems import Sizes, loud, random_problem
 from torch_oracle.replay import unrolled_trace
-from torch_oracle.trace import Problem, Trace, torch_trace
-from torch_oracle.witnesses import in_precision
+from torch_oracle.trace import Problem, Trace, in_dtype, torch_trace
 
 FORMS = {
     "layer": {},
@@ -55,7 +53,7 @@ class Plain:
 
     def run(self, problem: Problem) -> Trace:
         """All of the trace, or the parameters' gradients alone."""
-        trace = faulty_trace(in_precision(problem, self.dtype), self.faults)
+        trace = faulty_trace(in_dtype(problem, self.dtype), self.faults)
         if not self.gradients_alone:
             return trace
         names = [name for name in trace.totals if name.startswith(("dW", "db"))]
@@ -70,13 +68,12 @@ def faulty_trace(problem: Problem, faults: Sequence[Fault]) -> Trace:
 
 @cache
 def _reference(form: str) -> tuple[Problem, Trace, list[Trace]]:
-    """A ragged problem in which most sequences end early, torch's trace, and its twins."""
+    """A ragged problem in which most sequences end early, torch's trace, and its noise."""
     problem = random_problem(1, sizes=(T, 5, 6, 9), **FORMS[form])
     problem = replace(problem, lengths=np.array([T, T - 1, 3, T, T - 1]))
     if form.endswith("loud"):
         problem = loud(problem)
-    twins = [torch_trace(problem, Noise(0, opposite)) for opposite in (False, True)]
-    return problem, torch_trace(problem), twins
+    return problem, torch_trace(problem), deviations(problem)
 
 
 def active_form(faults: Sequence[Fault], gradients_alone: bool = False) -> str | None:
@@ -99,8 +96,8 @@ def differ(a: Trace, b: Trace) -> bool:
 
 def checked(fault: Fault, form: str) -> Comparison:
     """What the parity checks say of the plain code with a fault."""
-    problem, reference, twins = _reference(form)
-    return compare(faulty_trace(problem, [fault]), reference, twins)
+    problem, reference, noise = _reference(form)
+    return compare(faulty_trace(problem, [fault]), reference, noise)
 
 
 def at_the_right_place(fault: Fault, comparison: Comparison) -> bool:

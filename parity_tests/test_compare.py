@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import torch_oracle.compare
+from numpy_lstm import layer
+from parity_tests.planting import planted
 from parity_tests.problems import random_problem
 from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import Comparison, K, compare, distance, order
-from torch_oracle.trace import Trace, numpy_trace, one_ulp_away, torch_trace
+from torch_oracle.compare import Comparison, K, check_parity, compare, deviations, distance, order
+from torch_oracle.trace import Problem, Trace, in_dtype, moved, numpy_trace, torch_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -23,9 +26,9 @@ def test_one_ulp_of_the_largest_element_is_one_to_two_units(dtype):
 def test_noise_replaces_roundoff_where_it_is_larger():
     reference, eps = np.array([1.0, 2.0]), np.finfo(float).eps
     last = np.array([0.0, 1.0])
-    actual, twin = reference + 64 * eps * last, reference + 16 * eps * last
+    actual, moves = reference + 64 * eps * last, -16 * eps * last
     assert distance(actual, reference) == 64
-    assert distance(actual, reference, [twin, reference]) == 4
+    assert distance(actual, reference, [moves, 0 * last]) == 4
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -35,6 +38,13 @@ def test_a_value_that_is_not_finite_is_infinitely_far(value):
 
 def test_anything_is_infinitely_far_from_a_reference_of_exact_zeros():
     assert distance(np.array([1e-300]), np.array([0.0])) == np.inf
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lost_digits_of_subnormal_numbers_are_no_difference(dtype):
+    tiny = np.finfo(dtype).tiny
+    assert distance(np.array([0], dtype), np.array([tiny], dtype)) == 1
+    assert distance(np.array([0], dtype), np.array([1e4 * tiny], dtype)) > K
 
 
 def test_shapes_must_agree():
@@ -62,11 +72,11 @@ def disturbed(trace: Trace, name: str, t: int) -> Trace:
 def test_the_first_divergence_is_earliest_for_values_and_latest_for_gradients(disturbances, first):
     problem = random_problem(0, model=True, sizes=(6, 3, 5, 4))
     trace = torch_trace(problem)
-    twins = [torch_trace(problem, Noise(0, opposite)) for opposite in (False, True)]
+    noise = deviations(problem)
     actual = trace
     for name, t in disturbances:
         actual = disturbed(actual, name, t)
-    comparison = compare(actual, trace, twins)
+    comparison = compare(actual, trace, noise)
     assert comparison.first is not None
     assert (comparison.first.tensor, comparison.first.step) == first
 
@@ -122,24 +132,103 @@ def test_nan_in_a_gradient_is_located():
     broken = ours.steps["da_g"].copy()
     broken[2, int(problem.lengths.argmax()), 3] = np.nan
     actual = replace(ours, steps=ours.steps | {"da_g": broken})
-    twins = [torch_trace(problem, Noise(0, opposite)) for opposite in (False, True)]
-    first = compare(actual, reference, twins).first
+    noise = deviations(problem)
+    first = compare(actual, reference, noise).first
     assert first is not None
     assert (first.tensor, first.step, first.distance) == ("da_g", 2, np.inf)
     assert first.index == (int(problem.lengths.argmax()), 3)
 
 
-def test_one_ulp_away_moves_every_nonzero_float_by_exactly_one_ulp():
-    problem = random_problem(0, model=True, dtype=np.float32)
-    problem.parameters["projection.bias"][0] = 0
-    up, down = (one_ulp_away(problem, Noise(0, opposite)) for opposite in (False, True))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_inputs_move_by_one_to_two_roundoffs_of_themselves_and_parameters_by_half_the_variance(
+    dtype,
+):
+    problem = random_problem(0, dtype=dtype, sizes=(6, 3, 5, 4))
+    problem.x[0] = 0
+    noise = Noise(0, problem.h0.dtype)
+    twin, roundoff = moved(problem, noise), noise.amplitude * np.finfo(dtype).eps / 2
+    assert (twin.x[0] == 0).all()
+    assert twin.lengths is problem.lengths
+    units = (twin.x[1:] / problem.x[1:] - 1) / roundoff
+    assert (0.99 < np.abs(units)).all()
+    assert (np.abs(units) < 2.01).all()
+    assert set(np.sign(units).ravel()) == {-1, 1}
     for name, array in problem.parameters.items():
-        moved = np.abs(up.parameters[name] - array)
-        zero = array == 0
-        assert (moved[zero] == 0).all()
-        assert (moved[~zero] > 0).all()
-        higher, lower = up.parameters[name] - array, down.parameters[name] - array
-        assert (np.sign(higher) == -np.sign(lower)).all()
-        between = np.nextafter(array, up.parameters[name])
-        np.testing.assert_array_equal(between, up.parameters[name])
-    np.testing.assert_array_equal(up.x, problem.x)
+        units = (twin.parameters[name] / array - 1) / roundoff
+        assert (0.7 < np.abs(units)).all()
+        assert (np.abs(units) < 1.42).all()
+
+
+def one_unit(dtype: type) -> Problem:
+    """Coupled gates of one unit, one sequence, one step: da_i holds the one number g - c_prev."""
+    problem = random_problem(0, dtype=dtype, sizes=(1, 1, 1, 1), coupled=True)
+    (g,) = torch_trace(problem).steps["g"].ravel()
+    problem.c0[...] = g * (1 - 64 * np.finfo(dtype).eps)
+    return problem
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_single_number_that_cancels_moves_in_every_twin_by_what_its_terms_do(dtype):
+    """Noise that rounds to whole ulps of the problem would leave it where it is in many twins."""
+    problem, roundoff = one_unit(dtype), np.finfo(dtype).eps / 2
+    trace = torch_trace(problem)
+    (da_i,), (g,) = trace.steps["da_i"].ravel(), trace.steps["g"].ravel()
+    i, dc = trace.steps["i"].item(), trace.steps["dc"].item()
+    terms = abs(dc * g * i * (1 - i))
+    moves = [t.steps["da_i"].item() for t in deviations(problem, twins=200)]
+    units = np.abs(moves) / (terms * roundoff)
+    assert abs(da_i) < 200 * roundoff * terms
+    assert np.unique(units).size == 200
+    assert 1 < np.sqrt(np.mean(np.square(units))) < 6
+    assert np.max(units.reshape(50, 4), axis=1).min() > 0.2
+
+
+def test_the_deviations_of_float64_problems_are_those_of_float32_but_for_their_scale():
+    """The same numbers and the same noise, in another unit: the response is linear."""
+    problem = random_problem(3, dtype=np.float32, sizes=(6, 3, 5, 4))
+    narrow = deviations(problem)
+    wide = deviations(in_dtype(problem, np.float64))
+    ratio = np.finfo(np.float32).eps / np.finfo(np.float64).eps
+    for one, other in zip(narrow, wide, strict=True):
+        for name, moves in (one.steps | one.totals).items():
+            scaled = ratio * (other.steps | other.totals)[name]
+            np.testing.assert_allclose(moves, scaled, rtol=0, atol=0.01 * np.abs(moves).max())
+
+
+def chaotic() -> Problem:
+    """Two layers whose weights amplify float32's roundoff until no digit is right."""
+    return random_problem(0, dtype=np.float32, scale=100.0, sizes=(30, 6, 5, 20), num_layers=2)
+
+
+def test_what_chaos_leaves_undetermined_is_named_and_not_judged():
+    comparison = check_parity(chaotic())
+    assert comparison.first is None, str(comparison.first)
+    assert comparison.undetermined is not None
+    tensor, t = comparison.undetermined
+    assert tensor.endswith("_l1")
+    assert 0 < t < 30
+    assert np.isnan(comparison.steps[tensor][t:]).all()
+    assert not np.isnan(comparison.steps["h"]).any()
+    assert 0 < comparison.worst <= K
+
+
+def test_a_bug_before_the_chaos_is_found():
+    with planted(layer._advance, "sigmoids, f, i, o, g, tanh_c", "sigmoids, i, f, o, g, tanh_c"):
+        comparison = check_parity(chaotic())
+    assert comparison.first is not None
+    assert (comparison.first.tensor, comparison.first.step) == ("c", 0)
+
+
+def test_more_twins_decide_where_few_find_something_too_far(monkeypatch):
+    asked = []
+
+    def unlucky(*arguments, first=0, **keywords):
+        asked.append(first)
+        return deviations(*arguments, first=first, **keywords) if first else []
+
+    monkeypatch.setattr(torch_oracle.compare, "deviations", unlucky)
+    problem = one_unit(np.float64)
+    comparison = check_parity(problem)
+    assert asked == [0, 4]
+    assert comparison.first is None, str(comparison.first)
+    assert compare(numpy_trace(problem), torch_trace(problem), []).first is not None

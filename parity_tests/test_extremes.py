@@ -16,9 +16,9 @@ from numpy_lstm.stepping import LSTMCell
 from parity_tests.problems import public_totals, random_problem
 from parity_tests.test_cell import OPTIONS
 from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import K, check_parity, distance
+from torch_oracle.compare import K, check_parity, distance, distances
 from torch_oracle.module import module_totals
-from torch_oracle.trace import numpy_trace, one_ulp_away, torch_trace
+from torch_oracle.trace import CONTRIBUTIONS, in_dtype, moved, numpy_trace, torch_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -32,13 +32,19 @@ def test_every_size_may_be_one(sizes, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_ten_thousand_steps_match_nn_lstm(dtype):
-    """Noise of the inputs alone, which is less than `check_parity` would allow."""
+    """With noise of the inputs alone, which is less than `check_parity` would allow.
+
+    The weights' gradients are sums of the steps' contributions; see `distances`.
+    """
     problem = random_problem(0, dtype=dtype, sizes=(10_000, 2, 3, 4))
-    noises = [Noise(0, opposite) for opposite in (False, True)]
-    twins = [module_totals(one_ulp_away(problem, noise)) for noise in noises]
-    ours = public_totals(problem)
+    wide, noise = in_dtype(problem, np.float64), Noise(0, problem.h0.dtype)
+    exact, twin = module_totals(wide), module_totals(moved(problem, noise))
+    ours, steps = public_totals(problem), numpy_trace(wide).steps
     for name, reference in module_totals(problem).items():
-        assert distance(ours[name], reference, [twin[name] for twin in twins]) <= K, name
+        moves, magnitudes = (twin[name] - exact[name]) / noise.amplitude, None
+        if name in CONTRIBUTIONS.values():
+            magnitudes = np.abs(steps[name]).sum(axis=0)[None] * 10_000**0.5
+        assert distances(ours[name][None], reference[None], [moves[None]], magnitudes) <= K, name
 
 
 @pytest.mark.parametrize("value", [1e4, -1e4])

@@ -8,14 +8,14 @@ import torch
 
 from numpy_lstm.batching import Batch
 from parity_tests.problems import random_problem
-from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import K, check_parity, compare, distance
+from torch_oracle.compare import K, check_parity, compare, deviations, distance
 from torch_oracle.oracle import Oracle
 from torch_oracle.trace import (
     CONTRIBUTIONS,
     GRADIENTS,
     VALUES,
     Trace,
+    in_dtype,
     numpy_trace,
     torch_trace,
 )
@@ -24,7 +24,6 @@ from torch_oracle.witnesses import (
     complex_step_gradient,
     differentiable,
     gradient_name,
-    in_precision,
 )
 
 KINDS = list(product((False, True), ("float32", "float64"), (False, True)))
@@ -41,6 +40,7 @@ def test_every_tensor_at_every_step_matches_torch(seed, model, dtype, pair):
     problem = random_problem(seed, model=model, dtype=np.dtype(dtype).type, bias_pair=pair)
     comparison = check_parity(problem, seed=seed)
     assert comparison.first is None, str(comparison.first)
+    assert comparison.undetermined is None
 
 
 @pytest.mark.parametrize("scale", [0.05, 8.0, 30.0, 1e4])
@@ -107,7 +107,7 @@ def test_three_witnesses_agree_on_the_derivative_in_random_directions(seed, pair
     """Autograd, complex step and long double; the allowance is K roundoffs of the terms' sum."""
     problem = random_problem(seed, model=model, bias_pair=pair)
     ours, torchs = numpy_trace(problem), torch_trace(problem)
-    wide = in_precision(problem, np.longdouble)
+    wide = in_dtype(problem, np.longdouble)
     exact = numpy_trace(wide)
     rng = np.random.default_rng(seed)
     for _ in range(4):
@@ -133,7 +133,7 @@ def test_complex_step_gives_every_element_of_every_gradient(model):
     problem = random_problem(
         5, model=model, num_layers=2, bias_pair=True, sizes=(3, 2, 4, 5), **options
     )
-    reference = numpy_trace(in_precision(problem, np.longdouble))
+    reference = numpy_trace(in_dtype(problem, np.longdouble))
     gradients = reference.steps | reference.totals
     for name in differentiable(problem):
         gradient = complex_step_gradient(problem, name)
@@ -144,14 +144,14 @@ def test_complex_step_gives_every_element_of_every_gradient(model):
 @pytest.mark.parametrize("seed", range(6))
 def test_both_float64_results_are_within_the_rule_of_extended_precision(seed):
     problem = random_problem(seed, model=seed % 2 == 0)
-    exact = numpy_trace(in_precision(problem, np.longdouble))
+    exact = numpy_trace(in_dtype(problem, np.longdouble))
     assert exact.steps["h"].dtype == np.longdouble
     assert np.finfo(np.longdouble).eps < 1e-18, "this machine has no extended precision"
     rounded = Trace(
         {name: array.astype(np.float64) for name, array in exact.steps.items()},
         {name: array.astype(np.float64) for name, array in exact.totals.items()},
     )
-    twins = [torch_trace(problem, Noise(seed, opposite)) for opposite in (False, True)]
+    noise = deviations(problem, seed=seed)
     for trace in (numpy_trace(problem), torch_trace(problem)):
-        comparison = compare(trace, rounded, twins)
+        comparison = compare(trace, rounded, noise)
         assert comparison.first is None, str(comparison.first)

@@ -8,8 +8,7 @@ import pytest
 from numpy_lstm import cell, layer, loss, lstm
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
-from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import Comparison, check_parity, compare
+from torch_oracle.compare import Comparison, check_parity, compare, deviations
 from torch_oracle.injection import CannotEdit
 from torch_oracle.replay import unrolled_trace
 from torch_oracle.trace import torch_trace
@@ -208,9 +207,9 @@ CELL_BUGS = [
 @pytest.mark.parametrize(("right", "wrong", "tensor"), CELL_BUGS)
 def test_a_bug_in_the_specification_is_found_too(right, wrong, tensor):
     problem = random_problem(1, sizes=SIZES)
-    twins = [torch_trace(problem, Noise(1, opposite)) for opposite in (False, True)]
+    noise = deviations(problem)
     with planted(cell.cell_backward, right, wrong):
-        comparison = compare(unrolled_trace(problem), torch_trace(problem), twins)
+        comparison = compare(unrolled_trace(problem), torch_trace(problem), noise)
     assert comparison.first is not None
     assert comparison.first.tensor == tensor
 

@@ -6,8 +6,13 @@ It computes the same with every activation moved by one to two units of roundoff
 and in the derivative that is taken from it. (Moving the inputs alone would not do: a saturated gate
 hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
 Carlo arithmetic (Parker 1997) with the noise where LSTM implementations legitimately differ.
+
+Noise as small as the roundoff of the arithmetic it is added in would be rounded to nothing or to a
+whole ulp. The arithmetic is therefore always float64, where the roundoff of float32 is resolved,
+and for float64 problems the noise is AMPLITUDE times too large and its effect divided by that.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +22,20 @@ from torch.nn import functional
 
 Tensors = dict[str, torch.Tensor]
 
+AMPLITUDE = 256.0
+"""Noise of float64 problems, in units of one to two roundoffs.
+
+What it moves is then resolved to 1/256 of that. More would exaggerate the products of two vanishing
+factors (derivatives of saturated gates), which grow with its square.
+"""
+
 
 class Exact:
     """Torch's own functions."""
+
+    def weight(self, weight: torch.Tensor) -> torch.Tensor:
+        """One step's own copy of a parameter of any shape, whose gradient is that step's share."""
+        return weight.clone()
 
     def sigmoid(self, a: torch.Tensor) -> torch.Tensor:
         """Of a tensor of any shape."""
@@ -28,6 +44,10 @@ class Exact:
     def tanh(self, a: torch.Tensor) -> torch.Tensor:
         """Of a tensor of any shape."""
         return a.tanh()
+
+    def complement(self, i: torch.Tensor) -> torch.Tensor:
+        """1 - i of coupled gates."""
+        return 1 - i
 
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [N, V]."""
@@ -59,47 +79,80 @@ class Kernel:
         return gates | {"c": c, "m": m}
 
 
+def amplitude(dtype: np.dtype) -> float:
+    """Noise of a problem of this dtype, in units of one to two of its roundoffs."""
+    return AMPLITUDE if dtype == np.float64 else 1.0
+
+
 class Noise:
-    """Reproducible random moves; or the opposite of every one of them."""
+    """Reproducible random moves, in float64, by what rounding in another dtype would do.
 
-    def __init__(self, seed: int, opposite: bool) -> None:
+    Args:
+        seed: a whole number, or several.
+        dtype: of the problem, float32 or float64.
+    """
+
+    def __init__(self, seed: int | Sequence[int], dtype: np.dtype) -> None:
         self._rng = np.random.default_rng(seed)
-        self._sign = -1.0 if opposite else 1.0
+        self.amplitude = amplitude(dtype)
+        self._roundoff = self.amplitude * float(np.finfo(dtype).eps) / 2
+        self._tiny = self.amplitude * float(np.finfo(dtype).tiny)
 
-    def units(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _units(self, shape: tuple[int, ...]) -> np.ndarray:
         """One to two units up or down: always a move, and two seldom cancel."""
         uniform = self._rng.uniform(-1.0, 1.0, shape)
-        return self._sign * (uniform + np.copysign(1.0, uniform))
+        return uniform + np.copysign(1.0, uniform)
 
-    def neighbour(self, array: np.ndarray) -> np.ndarray:
-        """Each element's neighbouring number; zeros and integers stay."""
+    def moved(self, array: np.ndarray) -> np.ndarray:
+        """Each element moved by one to two roundoffs of itself; zeros and integers stay."""
         if not np.issubdtype(array.dtype, np.floating):
             return array
-        towards = np.copysign(np.inf, self.units(array.shape)).astype(array.dtype)
-        return np.where(array == 0, array, np.nextafter(array, towards))
+        return array * (1 + self._roundoff * self._units(array.shape))
+
+    def factors(self, shape: tuple[int, ...]) -> np.ndarray:
+        """What multiplies a parameter once for all steps, and once more at each step.
+
+        Products with it may be rounded alike at every step, as where the input is constant, or
+        differently. Half of the variance is for either.
+        """
+        return 1 + 0.5**0.5 * self._roundoff * self._units(shape)
+
+    def computed(self, output: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """A function's value moved by one to two roundoffs of the given scale.
+
+        Below the smallest normal number nothing is certain: exp overflows, and 1 / (1 + exp(-a))
+        is 0 where another formula has a number.
+        """
+        units = torch.from_numpy(self._units(tuple(output.shape)))
+        return output + units * (scale.abs() * self._roundoff + self._tiny)
 
 
 class Noisy:
-    """The same functions with one to two units of roundoff of noise on every activation."""
+    """The same functions with one to two units of roundoff of noise on every value."""
 
     def __init__(self, noise: Noise) -> None:
         self._noise = noise
 
-    def _absolute(self, output: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
-        """Moved by one to two units of roundoff of the given scale."""
-        units = torch.from_numpy(self._noise.units(tuple(output.shape))).to(output.dtype)
-        return output + units * (scale * torch.finfo(output.dtype).eps / 2)
+    def weight(self, weight: torch.Tensor) -> torch.Tensor:
+        """One step's own copy of a parameter of any shape, whose gradient is that step's share."""
+        return weight * torch.from_numpy(self._noise.factors(tuple(weight.shape)))
 
     def sigmoid(self, a: torch.Tensor) -> torch.Tensor:
         """Of a tensor of any shape."""
         exact = a.detach().sigmoid()
-        s = self._absolute(exact, exact)
+        s = self._noise.computed(exact, exact)
         return _FromOutput.apply(a, s, s * (1 - s))
 
     def tanh(self, a: torch.Tensor) -> torch.Tensor:
         """Of a tensor of any shape."""
-        y = torch.from_numpy(self._noise.neighbour(a.detach().tanh().numpy()))
+        exact = a.detach().tanh()
+        y = self._noise.computed(exact, exact)
         return _FromOutput.apply(a, y, 1 - y * y)
+
+    def complement(self, i: torch.Tensor) -> torch.Tensor:
+        """1 - i of coupled gates, whose rounding is relative to itself and not to a small i."""
+        exact = 1 - i.detach()
+        return _FromOutput.apply(i, self._noise.computed(exact, exact), -torch.ones_like(exact))
 
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [N, V].
@@ -108,7 +161,7 @@ class Noisy:
         """
         exact = functional.log_softmax(logits.detach(), dim=1)
         scale = logits.detach().abs().amax(dim=1, keepdim=True).clamp(min=1)
-        return _NoisyLogSoftmax.apply(logits, self._absolute(exact, scale))
+        return _NoisyLogSoftmax.apply(logits, self._noise.computed(exact, scale))
 
 
 Arithmetic = Exact | Noisy
@@ -131,7 +184,7 @@ def composed_cell(
         a_i = a_i + peephole[0] * c_prev
         a_f = [block + peephole[1] * c_prev for block in a_f]
     i, g = arithmetic.sigmoid(a_i), arithmetic.tanh(a_g)
-    f = 1 - i if coupled else arithmetic.sigmoid(a_f[0])
+    f = arithmetic.complement(i) if coupled else arithmetic.sigmoid(a_f[0])
     c = f * c_prev + i * g
     if peephole is not None:
         a_o = a_o + peephole[-1] * c

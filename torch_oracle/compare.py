@@ -2,8 +2,8 @@
 
 The distance of two tensors is their largest absolute difference, divided by what cannot be told
 from nothing: the roundoff of the reference tensor's largest magnitude (of a sum, of its terms'), or
-how far the reference itself moves when its inputs move by one ulp and its activations by one to two
-roundoffs, whichever is larger. Two correct programs differ by a few of these units,
+how far the reference itself moves when its inputs and activations move by one to two roundoffs,
+whichever is larger. Two correct programs differ by a few of these units,
 whatever the dtype, the sizes and the conditioning. docs/derivation.md gives the reasons.
 """
 
@@ -12,19 +12,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from torch_oracle.arithmetic import Noise
+from torch_oracle.arithmetic import Noise, amplitude
 from torch_oracle.trace import (
     CONTRIBUTIONS,
     GRADIENTS,
     VALUES,
     Problem,
     Trace,
+    in_dtype,
     numpy_trace,
     torch_trace,
 )
 
 K = 16.0
 """Largest distance of two correct results. The largest seen in correct runs is in README.md."""
+ARGUMENTS = ("a_i", "a_f", "a_g", "a_o", "c", "logits")
+"""What sigmoid, tanh and softmax are taken of."""
+TWINS = 4
+"""Noisy twins, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class Comparison:
     """The first to exceed K, in the order of computation; None if nothing does."""
     divergences: dict[str, Divergence] = field(default_factory=dict)
     """The first of each tensor that exceeds K, in the order of computation."""
+    undetermined: tuple[str, int] | None = None
+    """The first argument of a nonlinear function (tensor, step) that noise moves by so much that a
+    correct result may be any: from there on nothing is judged, and distances are NaN."""
 
     @property
     def worst(self) -> float:
@@ -66,17 +74,18 @@ class Comparison:
         return max(self.by_tensor().values())
 
     def by_tensor(self) -> dict[str, float]:
-        """The largest distance of each tensor, over steps and total."""
-        worst = {name: float(values.max()) for name, values in self.steps.items()}
+        """The largest distance of each tensor that was judged, over steps and total."""
+        worst = {name: [*self.steps.get(name, [])] for name in self.steps | self.totals}
         for name, distance in self.totals.items():
-            worst[name] = max(distance, worst.get(name, 0.0))
-        return worst
+            worst[name].append(distance)
+        judged = {name: [d for d in far if not np.isnan(d)] for name, far in worst.items()}
+        return {name: float(max(far)) for name, far in judged.items() if far}
 
 
 def distances(
     actual: np.ndarray,
     reference: np.ndarray,
-    twins: Sequence[np.ndarray] = (),
+    noise: Sequence[np.ndarray] = (),
     magnitudes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Distance of each pair of tensors along the first axis; see the module.
@@ -84,7 +93,8 @@ def distances(
     Args:
         actual: the tensors to judge [T, ...].
         reference: those to judge them by, of the same shape.
-        twins: the reference with noise; without any, roundoff alone counts.
+        noise: how far the reference moves with noise (`deviations`), once for each noisy twin;
+            without any, roundoff alone counts.
         magnitudes: for tensors that are sums of n terms, the sum of the terms' magnitudes times
             the root of n. Terms that cancel leave their rounding behind: the error of a sum is of
             the order of root n times the roundoff of that sum (Higham & Mary 2019, "A new approach
@@ -100,10 +110,13 @@ def distances(
         return np.abs(array).reshape(len(array), -1).max(axis=1, initial=0.0).astype(np.float64)
 
     error = largest(actual - reference)
-    unit = largest(reference if magnitudes is None else magnitudes)
-    unit *= np.finfo(reference.dtype).eps / 2
-    for twin in twins:
-        unit = np.maximum(unit, largest(twin - reference))
+    info = np.finfo(reference.dtype)
+    size = largest(reference if magnitudes is None else magnitudes)
+    moved = np.max([largest(moves) for moves in noise], axis=0) if noise else np.zeros_like(size)
+    # What is smaller than the smallest normal number may lose its digits, or all of itself; but
+    # what is exactly zero and never moves must be met.
+    unit = np.maximum(np.maximum(size * info.eps / 2, moved), info.tiny)
+    unit[(size == 0) & (moved == 0)] = 0
     result = np.full(len(error), np.inf)
     judged = np.isfinite(error) & np.isfinite(unit) & (unit > 0)
     np.divide(error, unit, out=result, where=judged)
@@ -111,9 +124,9 @@ def distances(
     return result
 
 
-def distance(actual: np.ndarray, reference: np.ndarray, twins: Sequence[np.ndarray] = ()) -> float:
+def distance(actual: np.ndarray, reference: np.ndarray, noise: Sequence[np.ndarray] = ()) -> float:
     """Distance of two tensors; see `distances`."""
-    return float(distances(actual[None], reference[None], [twin[None] for twin in twins])[0])
+    return float(distances(actual[None], reference[None], [moves[None] for moves in noise])[0])
 
 
 def order(trace: Trace) -> Iterator[tuple[str, int | None]]:
@@ -146,14 +159,14 @@ def _existing(
 
 
 def compare(
-    actual: Trace, reference: Trace, twins: Sequence[Trace], *, partial: bool = False
+    actual: Trace, reference: Trace, noise: Sequence[Trace], *, partial: bool = False
 ) -> Comparison:
     """Distances of every tensor at every step, and the first that exceeds K.
 
     Args:
         actual: the trace to judge.
         reference: the whole trace to judge it by.
-        twins: the reference with noise.
+        noise: what `deviations` returned for the problem.
         partial: judge what the actual trace holds, instead of asking for every tensor.
 
     Raises:
@@ -163,23 +176,29 @@ def compare(
     magnitudes = reference.magnitudes
     steps = {
         name: distances(
-            actual.steps[name], value, [twin.steps[name] for twin in twins], magnitudes.get(name)
+            actual.steps[name], value, [moves.steps[name] for moves in noise], magnitudes.get(name)
         )
         for name, value in reference.steps.items()
     }
     totals = {}
     for name, value in reference.totals.items():
         terms = magnitudes[name].sum(axis=0)[None] if name in magnitudes else None
-        others = [twin.totals[name][None] for twin in twins]
+        others = [moves.totals[name][None] for moves in noise]
         (far,) = distances(actual.totals[name][None], value[None], others, terms)
         totals[name] = float(far)
-    found: dict[str, Divergence] = {}
+    undetermined, found = None, {}
     for name, t in order(whole):
-        if name in found or name not in (totals if t is None else steps):
+        undetermined = undetermined or _lost(noise, name, t, whole.steps["h"].dtype)
+        if name not in (totals if t is None else steps):
             continue
-        if (totals[name] if t is None else steps[name][t]) > K:
+        if undetermined is not None:
+            if t is None:
+                totals[name] = np.nan
+            else:
+                steps[name][t] = np.nan
+        elif name not in found and (totals[name] if t is None else steps[name][t]) > K:
             found[name] = _divergence(name, t, actual, whole, steps, totals)
-    return Comparison(steps, totals, next(iter(found.values()), None), found)
+    return Comparison(steps, totals, next(iter(found.values()), None), found, undetermined)
 
 
 def _common(actual: Trace, reference: Trace, partial: bool) -> Trace:
@@ -192,6 +211,21 @@ def _common(actual: Trace, reference: Trace, partial: bool) -> Trace:
             raise ValueError(f"actual trace: missing {missing}, not in the reference {unknown}")
     steps, totals = ({n: a for n, a in theirs.items() if n in ours} for ours, theirs in pairs)
     return Trace(steps, totals, reference.magnitudes)
+
+
+def _lost(
+    noise: Sequence[Trace], name: str, t: int | None, dtype: np.dtype
+) -> tuple[str, int] | None:
+    """The place itself, if noise moves an argument of a nonlinear function there by its width.
+
+    The width of sigmoid, tanh and softmax is 1. K units of noise must stay below it, so that what
+    correct results differ by is the first-order response that the twins measure; and so must the
+    twins' own moves, which are `amplitude` units.
+    """
+    if t is None or name.partition("_l")[0] not in ARGUMENTS:
+        return None
+    limit = 1 / max(K, amplitude(dtype))
+    return (name, t) if any(np.abs(moves.steps[name][t]).max() > limit for moves in noise) else None
 
 
 def _divergence(
@@ -212,15 +246,70 @@ def _divergence(
     return Divergence(name, t, T, index, float(got[index]), float(expected[index]), float(far))
 
 
-def check_parity(problem: Problem, *, seed: int = 0, pairs: int = 2) -> Comparison:
-    """Run the hand-written code and torch on one problem and compare everything.
+def deviations(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    twins: int = TWINS,
+    exact: Trace | None = None,
+    first: int = 0,
+) -> list[Trace]:
+    """How far every tensor moves in each noisy twin, in units of the problem's own noise.
 
     Args:
         problem: the inputs, float32 or float64.
         seed: of the noise.
-        pairs: pairs of noisy twins, opposite to each other, so that whatever feels a move in one
-            direction only is moved in it. One pair is enough where tensors have many elements.
+        twins: how many.
+        exact: `torch_trace` of the problem in float64, where it is at hand.
+        first: the number of the first twin, to have more of them.
     """
-    noises = [Noise(seed + k, opposite) for k in range(pairs) for opposite in (False, True)]
-    twins = [torch_trace(problem, noise) for noise in noises]
-    return compare(numpy_trace(problem), torch_trace(problem), twins)
+    if exact is None:
+        exact = torch_trace(in_dtype(problem, np.float64))
+    result = []
+    for k in range(first, first + twins):
+        noise = Noise([seed, k], problem.h0.dtype)
+        twin = torch_trace(problem, noise)
+        result.append(
+            Trace(
+                _moves(twin.steps, exact.steps, noise.amplitude),
+                _moves(twin.totals, exact.totals, noise.amplitude),
+            )
+        )
+    return result
+
+
+def _moves(
+    twin: dict[str, np.ndarray], exact: dict[str, np.ndarray], amplitude: float
+) -> dict[str, np.ndarray]:
+    return {name: (array - exact[name]) / amplitude for name, array in twin.items()}
+
+
+def judge(
+    actual: Trace, problem: Problem, *, seed: int = 0, twins: int = TWINS, partial: bool = False
+) -> Comparison:
+    """Compare somebody's trace of a problem with torch's.
+
+    What few twins find too far is judged again with four times as many: a single number may
+    happen to be moved little by each of a few.
+
+    Args:
+        actual: the trace.
+        problem: the inputs, float32 or float64.
+        seed: of the noise.
+        twins: noisy twins. Two are enough where every tensor has many elements.
+        partial: see `compare`.
+    """
+    reference = torch_trace(problem)
+    double = problem.h0.dtype == np.float64
+    exact = reference if double else torch_trace(in_dtype(problem, np.float64))
+    noise = deviations(problem, seed=seed, twins=twins, exact=exact)
+    comparison = compare(actual, reference, noise, partial=partial)
+    if comparison.first is None:
+        return comparison
+    noise += deviations(problem, seed=seed, twins=3 * twins, exact=exact, first=twins)
+    return compare(actual, reference, noise, partial=partial)
+
+
+def check_parity(problem: Problem, *, seed: int = 0, twins: int = TWINS) -> Comparison:
+    """`judge` of the hand-written code."""
+    return judge(numpy_trace(problem), problem, seed=seed, twins=twins)

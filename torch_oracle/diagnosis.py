@@ -17,10 +17,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from torch_oracle.arithmetic import Noise
 from torch_oracle.catalogue import CELL_FAULTS
 from torch_oracle.cell_faults import ORDERS
-from torch_oracle.compare import K, order
+from torch_oracle.compare import K, deviations, order
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import CannotEdit
 from torch_oracle.problems import Sizes, loud
@@ -228,10 +227,10 @@ def _roundoff(array: np.ndarray) -> float:
 def _probe(subject: Subject, problem: Problem) -> _Probe:
     reference = torch_trace(problem)
     expected, observed = facts(reference), facts(subject.run(problem), reference)
-    twins = [facts(torch_trace(problem, Noise(k, k % 2 == 1))) for k in range(4)]
+    noise = [facts(moves, reference) for moves in deviations(problem)]
     units = {}
     for name, seen in observed.items():
-        moved = max(float(np.abs(twin[name] - expected[name]).max(initial=0)) for twin in twins)
+        moved = max(float(np.abs(moves[name]).max(initial=0)) for moves in noise)
         coarser = _roundoff(seen) / _roundoff(expected[name])
         size = float(np.abs(expected[name]).max(initial=0))
         units[name] = max(moved * coarser, size * _roundoff(seen))

@@ -39,7 +39,6 @@ from numpy_lstm.training import (
     evaluate,
     loss_divisor,
 )
-from torch_oracle.arithmetic import Noise
 from torch_oracle.compare import Comparison, check_parity, distance, distances
 from torch_oracle.oracle import Oracle, oracle_loss
 from torch_oracle.trace import Problem
@@ -127,7 +126,7 @@ def lockstep(
             yield record, _follow_step(runs, record)
             continue
         problem = step_problem(model, recipe, record)
-        check = partial(check_parity, problem, seed=record.index, pairs=1)
+        check = partial(check_parity, problem, seed=record.index, twins=2)
         later = executor.submit(check) if executor is not None else None
         agreement = _follow_step(runs, record)
         parity = later.result() if later is not None else check()
@@ -151,11 +150,17 @@ def _start(
 ) -> _Runs:
     positions = []
     for seed in range(twins):
-        noise = Noise(seed, opposite=False)
-        moved = {name: noise.neighbour(array) for name, array in parameters.items()}
+        rng = np.random.default_rng(seed)
+        moved = {name: neighbour(array, rng) for name, array in parameters.items()}
         positions.append(Position(moved, recipe.optimizer.init(moved)))
     oracle = Oracle(parameters, tied=False)
     return _Runs(model, recipe, positions, oracle, torch_optimizer(recipe.optimizer, oracle))
+
+
+def neighbour(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each element's neighbouring number, up or down at random; zeros stay."""
+    towards = np.copysign(np.inf, rng.uniform(-1.0, 1.0, array.shape)).astype(array.dtype)
+    return np.where(array == 0, array, np.nextafter(array, towards))
 
 
 def step_problem(model: LanguageModel, recipe: Recipe, step: Step) -> Problem:

@@ -13,7 +13,7 @@ from torch_oracle.trace import Problem
 
 Sizes = tuple[int, int, int, int]
 """(T, N, I, H)."""
-SIZES = np.arange(2, 14)
+SIZES = np.arange(1, 14)
 
 
 def random_parameters(

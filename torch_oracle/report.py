@@ -49,7 +49,7 @@ class LockstepSummary:
         for name, distance in agreement.update.items():
             self.update[name] = max(self.update.get(name, 0.0), distance)
         if agreement.parity is not None:
-            self.parity_steps += 1
+            self.parity_steps += agreement.parity.undetermined is None
             for name, distance in agreement.parity.by_tensor().items():
                 self.parity[name] = max(self.parity.get(name, 0.0), distance)
             if isinstance(record, Step) and self.first is None and agreement.parity.first:

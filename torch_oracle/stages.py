@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import K, distances
+from torch_oracle.compare import K, deviations, distances
 from torch_oracle.lockstep import norm_roundoffs, torch_clip, torch_optimizer
 from torch_oracle.oracle import Oracle
 from torch_oracle.trace import Problem, Trace, contribution, torch_trace
@@ -195,7 +194,7 @@ def _distance(tensor: _Tensor, step: int, exact: "_Torch", twins: Sequence["_Tor
     """Of a reported tensor from torch's, in roundoffs, or noise where there are twins."""
     reference = exact.at(step).tensors[tensor.name]
     sizes = exact.at(step).magnitudes.get(tensor.name)
-    others = [twin.at(step).tensors[tensor.name][None] for twin in twins]
+    others = [(twin.at(step).tensors[tensor.name] - reference)[None] for twin in twins]
     magnitudes = None if sizes is None else sizes[None]
     (far,) = distances(tensor.array[None], reference[None], others, magnitudes)
     return float(far)
@@ -207,17 +206,13 @@ def _other_state(report: Report, step: int, exact: "_Torch", twins: Sequence["_T
         return False
     others = [twin.from_other_state(step) for twin in twins]
     reference = exact.from_other_state(step)
-    return all(
-        distances(
-            tensor.array[None],
-            reference.tensors[tensor.name][None],
-            [other.tensors[tensor.name][None] for other in others],
-            reference.magnitudes[tensor.name][None],
-        )[0]
-        <= K
-        for tensor in _tensors(report)
-        if tensor.stage in ("loss", "gradient")
-    )
+
+    def near(tensor: _Tensor) -> bool:
+        expected, sizes = reference.tensors[tensor.name], reference.magnitudes[tensor.name]
+        moves = [(other.tensors[tensor.name] - expected)[None] for other in others]
+        return distances(tensor.array[None], expected[None], moves, sizes[None])[0] <= K
+
+    return all(near(t) for t in _tensors(report) if t.stage in ("loss", "gradient"))
 
 
 def _divergence(
@@ -338,10 +333,14 @@ class _Torch:
 
 
 def _trace(problem: Problem, step: int, member: int) -> Trace:
-    """Torch's forward and backward run; members after the first are noisy, in opposite pairs."""
+    """Torch's forward and backward run; members after the first are moved by noise, in float64."""
+    exact = torch_trace(problem)
     if member == 0:
-        return torch_trace(problem)
-    return torch_trace(problem, Noise(1000 * step + (member + 1) // 2, opposite=member % 2 == 0))
+        return exact
+    (moves,) = deviations(problem, seed=step, twins=1, first=member)
+    steps = {name: array + moves.steps[name] for name, array in exact.steps.items()}
+    totals = {name: array + moves.totals[name] for name, array in exact.totals.items()}
+    return Trace(steps, totals)
 
 
 def _torch_clipped(case: TrainingCase, gradients: Arrays) -> Arrays:
@@ -354,7 +353,7 @@ def _torch_clipped(case: TrainingCase, gradients: Arrays) -> Arrays:
 
 def _give(oracle: Oracle, gradients: Arrays) -> None:
     for name, parameter in oracle.by_name.items():
-        parameter.grad = torch.from_numpy(gradients[name].copy())
+        parameter.grad = torch.from_numpy(gradients[name].copy()).to(parameter.dtype)
 
 
 class _TorchOptimizer:

@@ -7,12 +7,13 @@ others end as their parameters do (`da_f_l1_reverse`); a reverse direction count
 last token of each sequence being step 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 from jaxtyping import Int, Shaped
+from numpy.typing import DTypeLike
 from torch.nn import functional
 
 from numpy_lstm.language_model import (
@@ -110,15 +111,38 @@ def contribution(parameter: str) -> str:
     return CONTRIBUTIONS[base] + label(mark + layer) if mark else CONTRIBUTIONS[parameter]
 
 
-def one_ulp_away(problem: Problem, noise: Noise) -> Problem:
-    """The same problem with every floating input moved to a neighbouring number."""
+def in_dtype(problem: Problem, dtype: DTypeLike) -> Problem:
+    """The same problem with its floating-point arrays in another dtype."""
+
+    def cast(array: np.ndarray) -> np.ndarray:
+        return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
+
+    return _converted(problem, cast, cast)
+
+
+def moved(problem: Problem, noise: Noise) -> Problem:
+    """The same problem in float64, its inputs and parameters moved by noise."""
+    return _converted(
+        in_dtype(problem, np.float64),
+        noise.moved,
+        lambda parameter: parameter * noise.factors(parameter.shape),
+    )
+
+
+def _converted(
+    problem: Problem,
+    inputs: Callable[[np.ndarray], np.ndarray],
+    parameters: Callable[[np.ndarray], np.ndarray],
+) -> Problem:
+    """The problem with a function applied to each of its arrays."""
     arrays = {
-        field.name: noise.neighbour(value)
+        field.name: inputs(value)
         for field in fields(problem)
         if isinstance(value := getattr(problem, field.name), np.ndarray)
     }
-    parameters = {name: noise.neighbour(array) for name, array in problem.parameters.items()}
-    return replace(problem, parameters=parameters, **arrays)
+    masks = tuple(inputs(mask) for mask in problem.masks)
+    converted = {name: parameters(array) for name, array in problem.parameters.items()}
+    return replace(problem, parameters=converted, masks=masks, **arrays)
 
 
 def numpy_trace(problem: Problem) -> Trace:
@@ -209,10 +233,10 @@ def torch_trace(problem: Problem, noise: Noise | None = None) -> Trace:
 
     Args:
         problem: the inputs.
-        noise: run the noisy twin instead: inputs moved by one ulp, and `arithmetic.Noisy`.
+        noise: run a noisy twin instead, in float64: `moved`, and by `arithmetic.Noisy`.
     """
     if noise is not None:
-        problem = one_ulp_away(problem, noise)
+        problem = moved(problem, noise)
     config, arithmetic = problem.lstm, Exact() if noise is None else Noisy(noise)
     leaves = {name: _leaf(array) for name, array in problem.parameters.items()}
     h0, c0, x = _leaf(problem.h0), _leaf(problem.c0), _torch_inputs(problem)
@@ -292,7 +316,7 @@ class _Direction:
             kernel = Kernel(self._config.hidden_size, h0.dtype)
         self.h, self.c = h0, c0
         for t, x_t in enumerate(self._x):
-            w = {name: leaf.clone() for name, leaf in self._weights.items()}
+            w = {name: self._arithmetic.weight(leaf) for name, leaf in self._weights.items()}
             a = functional.linear(x_t, w["weight_ih"], w.get("bias", w.get("bias_ih")))
             a = a + functional.linear(self.h, w["weight_hh"], w.get("bias_hh"))
             if kernel is None:
@@ -382,7 +406,7 @@ class _Projection:
         """Loss of every token [T, N]."""
         self._y = y.detach()
         for y_t, target in zip(y, targets, strict=True):
-            w = {name: leaf.clone() for name, leaf in self._leaves.items()}
+            w = {name: self._arithmetic.weight(leaf) for name, leaf in self._leaves.items()}
             logits = functional.linear(y_t, w["projection.weight"], w["projection.bias"])
             log_probabilities = self._arithmetic.log_softmax(logits)
             loss = functional.nll_loss(log_probabilities, target, reduction="none")

@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 
+from torch_oracle import compare
 from torch_oracle.adapters import COTANGENTS, OPTIONAL, Adapter
-from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import Comparison, Divergence, K, compare
+from torch_oracle.compare import Comparison, Divergence, K
 from torch_oracle.problems import Sizes, loud
 from torch_oracle.returned import Complaint, Returned
-from torch_oracle.trace import Problem, Trace, torch_trace
+from torch_oracle.trace import Problem, in_dtype
 
 Mode = Literal["quick", "full"]
 QUICK: tuple[tuple[Sizes, str, float], ...] = (
@@ -202,12 +202,6 @@ def cases(adapter: Adapter, mode: Mode = "quick") -> list[Case]:
     return list(found.values())
 
 
-def references(problem: Problem) -> tuple[Trace, list[Trace]]:
-    """Torch's trace of a problem, and its noisy twins."""
-    noises = [Noise(seed, opposite) for seed in (0, 1) for opposite in (False, True)]
-    return torch_trace(problem), [torch_trace(problem, noise) for noise in noises]
-
-
 def judge(adapter: Adapter, case: Case) -> Result:
     """Run the adapter twice on a case and compare it with torch."""
     problem = case.problem(adapter)
@@ -215,9 +209,8 @@ def judge(adapter: Adapter, case: Case) -> Result:
         returned = adapter.call(problem)
     except Complaint as complaint:
         return Result(case, None, str(complaint))
-    judged = problem if returned.dtype == problem.h0.dtype else _in_dtype(problem, returned.dtype)
-    reference, twins = references(judged)
-    comparison = compare(returned.trace, reference, twins, partial=True)
+    seen = in_dtype(problem, returned.dtype)  # by a program that computes in a narrower one
+    comparison = compare.judge(returned.trace, seen, partial=True)
     names = tuple(returned.names.items())
     result = Result(case, comparison, None, names, returned.notes)
     try:
@@ -228,7 +221,7 @@ def judge(adapter: Adapter, case: Case) -> Result:
     if difference is None:
         return result
     if again.trace.steps.keys() == returned.trace.steps.keys():
-        second = compare(again.trace, reference, twins, partial=True)
+        second = compare.judge(again.trace, seen, partial=True)
         if second.first is None and comparison.first is None:
             return replace(result, notes=(*result.notes, f"{difference}, within rounding"))
     return replace(
@@ -267,18 +260,6 @@ def sentence(divergence: Divergence, names: Mapping[str, str]) -> str:
     """The divergence, with the adapter's own name of the tensor where it differs."""
     own = names.get(divergence.tensor, divergence.tensor)
     return f"{divergence}" + ("" if own == divergence.tensor else f" (returned as {own})")
-
-
-def _in_dtype(problem: Problem, dtype: np.dtype) -> Problem:
-    """The problem as a program sees it that computes in a narrower dtype."""
-
-    def narrowed(value: Any) -> Any:
-        floating = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-        return value.astype(dtype) if floating else value
-
-    arrays = {each.name: narrowed(getattr(problem, each.name)) for each in fields(problem)}
-    parameters = {name: narrowed(array) for name, array in problem.parameters.items()}
-    return replace(problem, **arrays | {"parameters": parameters})
 
 
 def _difference(one: Returned, two: Returned) -> str | None:

@@ -88,16 +88,3 @@ def complex_step_gradient(problem: Problem, name: str) -> np.ndarray:
 def gradient_name(name: str) -> str:
     """Name in a trace of the gradient with respect to a `differentiable` input."""
     return f"d{name}" if name in ("h0", "c0", "x") else contribution(name)
-
-
-def in_precision(problem: Problem, dtype: type[np.floating]) -> Problem:
-    """The same problem in another dtype: the same numbers, if that is the wider one."""
-
-    def cast(array: np.ndarray) -> np.ndarray:
-        return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
-
-    inputs = {name: cast(value) for name, value in differentiable(problem).items()}
-    dy = None if problem.dy is None else cast(problem.dy)
-    other = with_inputs(problem, inputs)
-    masks = tuple(cast(mask) for mask in problem.masks)
-    return replace(other, dh_n=cast(problem.dh_n), dc_n=cast(problem.dc_n), dy=dy, masks=masks)
