@@ -151,6 +151,7 @@ def test_both_float64_results_are_within_the_rule_of_extended_precision(seed):
         {name: array.astype(np.float64) for name, array in exact.totals.items()},
     )
     twins = [torch_trace(problem, Noise(seed, opposite)) for opposite in (False, True)]
-    for trace in (numpy_trace(problem), torch_trace(problem)):
-        comparison = compare(trace, rounded, twins)
+    reference = torch_trace(problem)
+    for actual, by in ((rounded, reference), (reference, rounded), (numpy_trace(problem), rounded)):
+        comparison = compare(actual, by, twins)
         assert comparison.first is None, str(comparison.first)
