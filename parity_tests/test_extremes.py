@@ -166,6 +166,13 @@ def test_dropout_masks_are_inverted_seeded_and_used():
     np.testing.assert_array_equal(everything_off[0], lstm_forward(*arguments, masks=zeros)[0][0])
 
 
+def test_masks_are_drawn_in_the_dtype_of_the_weights():
+    p = random_problem(0, dtype=np.float32, num_layers=2, dropout=0.5)
+    arguments = (p.config, p.parameters, p.x)
+    (y, *_), cache = lstm_forward(*arguments, rng=np.random.default_rng(0))
+    assert {mask.dtype for mask in cache.masks} == {y.dtype} == {np.dtype(np.float32)}
+
+
 STEPPED = {name: o for name, o in OPTIONS.items() if not {"bidirectional", "dropout"} & set(o)}
 
 
