@@ -28,10 +28,6 @@ CASES: dict[str, tuple[SGD | Adam | AdamW, Callable[[list], torch.optim.Optimize
         Adam(0.02, (0.8, 0.95), 1e-3, 0.1),
         lambda p: torch.optim.Adam(p, 0.02, (0.8, 0.95), 1e-3, 0.1),
     ),
-    "adam without memory": (
-        Adam(0.02, (0.0, 0.0)),
-        lambda p: torch.optim.Adam(p, 0.02, (0.0, 0.0)),
-    ),
     "adamw": (AdamW(0.01), lambda p: torch.optim.AdamW(p, 0.01)),
     "adamw all settings": (
         AdamW(0.02, (0.8, 0.95), 1e-3, 0.1),
@@ -110,6 +106,12 @@ def test_cosine_falls_from_the_base_rate_to_a_tenth_of_it():
     assert learning_rate("constant", 0.5, 7, 11) == 0.5
     assert learning_rate("cosine", 0.5, 0, 1) == 0.5
     assert learning_rate("cosine", 0.5, 1, 2) == pytest.approx(0.05, abs=1e-15)
+
+
+def test_adam_without_memory_or_eps_steps_by_the_sign_of_the_gradient():
+    adam, parameters, gradients = Adam(0.5, (0.0, 0.0), 0.0), {"b": np.zeros(3)}, [-4.0, 0.25, 9.0]
+    updated, _ = adam.update(parameters, {"b": np.array(gradients)}, adam.init(parameters), 0.5)
+    np.testing.assert_array_equal(updated["b"], [0.5, -0.5, -0.5])
 
 
 def test_sgd_without_momentum_keeps_nothing():
