@@ -9,7 +9,7 @@ from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from parity_tests.problems import public_totals, random_problem
 from torch_oracle.compare import K, compare, deviations, distance
 from torch_oracle.replay import unrolled_trace
-from torch_oracle.trace import numpy_trace
+from torch_oracle.trace import numpy_trace, torch_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -44,6 +44,17 @@ def test_cell_matches_torch_lstmcell_in_values_and_all_gradients(seed, dtype):
     }
     distances = {name: distance(a, b.numpy()) for name, (a, b) in pairs.items()}
     assert max(distances.values()) <= K, distances
+    assert gradients.dW_hr is None
+    assert gradients.dW_ch is None
+
+
+def test_a_peephole_that_no_gate_would_read_is_an_error():
+    p = random_problem(0, sizes=(1, 2, 3, 4), peephole=True, coupled=True)
+    W_ih, W_hh, b = (p.parameters[k] for k in ("weight_ih_l0", "weight_hh_l0", "bias_l0"))
+    weights = CellWeights(W_ih, W_hh, b, W_ch=np.ones((3, 4)), coupled=True)
+    _, cache = cell_forward(weights, p.x[0], p.h0[0], p.c0[0])
+    with pytest.raises(ValueError, match="shorter"):
+        cell_backward(p.dh_n[0], p.dc_n[0], cache)
 
 
 OPTIONS = {
@@ -74,8 +85,10 @@ def test_lstm_equals_the_cell_applied_step_by_step_for_every_option(seed, option
     sizes = tuple(int(n) for n in np.random.default_rng(seed).permutation([3, 4, 5, 6]))
     problem = random_problem(seed, sizes=sizes, **options)
     noise = deviations(problem, seed=seed)
-    comparison = compare(numpy_trace(problem), unrolled_trace(problem), noise)
-    assert comparison.first is None, comparison.first
+    cell, lstm = unrolled_trace(problem), numpy_trace(problem)
+    for actual, reference in ((cell, torch_trace(problem)), (lstm, cell)):
+        comparison = compare(actual, reference, noise)
+        assert comparison.first is None, comparison.first
 
 
 def test_the_options_are_all_that_the_configuration_has():

@@ -11,7 +11,7 @@ import pytest
 
 from numpy_lstm import layer
 from numpy_lstm.errors import InputError
-from numpy_lstm.lstm import dropout_masks, lstm_forward
+from numpy_lstm.lstm import LSTM, dropout_masks, lstm_forward
 from numpy_lstm.stepping import LSTMCell
 from parity_tests.problems import public_totals, random_problem
 from parity_tests.test_cell import OPTIONS
@@ -170,6 +170,25 @@ def test_dropout_masks_are_inverted_seeded_and_used():
     )
     zeros = tuple(np.zeros_like(mask) for mask in same)
     np.testing.assert_array_equal(everything_off[0], lstm_forward(*arguments, masks=zeros)[0][0])
+
+
+class AlwaysHalf(np.random.Generator):
+    def random(self, size):
+        return np.full(size, 0.5)
+
+
+def test_a_draw_below_the_probability_drops_and_an_equal_one_does_not():
+    rng = AlwaysHalf(np.random.PCG64(0))
+    for p, expected in ((0.5, 2.0), (0.75, 0.0)):
+        (mask,) = dropout_masks(LSTM(2, 3, 2, dropout=p), 1, 1, np.float64, rng=rng)
+        assert (mask == expected).all()
+
+
+def test_masks_are_drawn_in_the_dtype_of_the_weights():
+    p = random_problem(0, dtype=np.float32, num_layers=2, dropout=0.5)
+    arguments = (p.config, p.parameters, p.x)
+    (y, *_), cache = lstm_forward(*arguments, rng=np.random.default_rng(0))
+    assert {mask.dtype for mask in cache.masks} == {y.dtype} == {np.dtype(np.float32)}
 
 
 STEPPED = {name: o for name, o in OPTIONS.items() if not {"bidirectional", "dropout"} & set(o)}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from numpy_lstm.language_model import (
     language_model_forward,
     predict,
 )
-from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
+from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward, packed_backward
 from parity_tests.problems import random_parameters, random_problem
 from parity_tests.test_cell import OPTIONS
 from torch_oracle.compare import K, distance
@@ -180,6 +181,56 @@ def test_the_dtype_of_the_parameters_decides_all_arithmetic(dtype):
     assert {array.dtype for array in (*arrays, *gradients.parameters.values())} == {np.dtype(dtype)}
 
 
+def test_the_factor_of_the_loss_is_rounded_to_the_dtype_of_the_weights():
+    model, parameters, sequences = model_and_sequences(np.float32)
+    batch = pad(sequences)
+    _, cache = language_model_forward(model, parameters, batch.inputs, batch.targets, batch.lengths)
+    exact, rounded = (language_model_backward(d, cache) for d in (1 / 3, float(np.float32(1 / 3))))
+    np.testing.assert_array_equal(exact.dlogits, rounded.dlogits)
+
+
+def test_keeping_every_step_for_inspection_changes_no_gradient():
+    p = random_problem(1, model=True, num_layers=3)
+    _, cache = language_model_forward(p.config, p.parameters, p.x, p.targets, p.lengths)
+    plain, kept = (language_model_backward(1.0, cache, keep_steps=keep) for keep in (False, True))
+    for name, gradient in kept.parameters.items():
+        np.testing.assert_array_equal(plain.parameters[name], gradient, err_msg=name)
+
+
+def test_nothing_is_kept_for_inspection_unless_asked_for():
+    p = random_problem(1, model=True, num_layers=2)
+    _, cache = language_model_forward(p.config, p.parameters, p.x, p.targets)
+    gradients = language_model_backward(1.0, cache)
+    tokens = {k.removeprefix("lstm."): v for k, v in p.parameters.items() if k.startswith("lstm.")}
+    (y, *_), dense = lstm_forward(p.config.lstm, tokens, p.x)
+    caches = (cache.lstm, predict(p.config, p.parameters, p.x).lstm, dense)
+    segments = [s for one in caches for layer in one.layers for s in layer.segments]
+    assert [run.a for segment in segments for run in segment.runs] == [None] * len(segments)
+    layers = (*gradients.layers, *lstm_backward(y, dense).layers)
+    assert [layer.steps for layer in layers] == [None] * 4
+    assert gradients.layers[0].dx is None
+    assert packed_backward(cache.y, cache.lstm, need_dx=False).dx is None
+
+
+def test_gradients_of_each_layer_and_direction_are_returned_in_the_order_of_the_states():
+    p = random_problem(1, num_layers=2, bidirectional=True)
+    _, cache = lstm_forward(p.config, p.parameters, p.x, p.h0, p.c0, p.lengths)
+    gradients = lstm_backward(p.dy, cache)
+    assert len(gradients.layers) == 4
+    for layer, dh0 in zip(gradients.layers, gradients.dh0, strict=True):
+        np.testing.assert_array_equal(layer.dh0, dh0[cache.packing.order])
+
+
+def test_one_sequence_of_integers_without_a_batch_is_a_batch_of_one():
+    p = random_problem(2, sizes=(5, 1, 3, 4))
+    tokens = np.array([2, 0, 1, 1, 2])
+    (y, *_), cache = lstm_forward(p.config, p.parameters, tokens)
+    (batched, *_), reference = lstm_forward(p.config, p.parameters, tokens[:, None])
+    np.testing.assert_array_equal(y, batched[:, 0])
+    dx, expected = lstm_backward(y, cache).dx, lstm_backward(batched, reference).dx
+    np.testing.assert_array_equal(dx, expected[:, 0])
+
+
 def test_integer_input_stands_for_one_hot_vectors():
     problem = random_problem(2, model=True)
     config = problem.config.lstm
@@ -224,6 +275,10 @@ def test_state_carried_over_a_cut_is_the_uncut_run():
 
 PROBLEM = random_problem(4, sizes=(3, 2, 5, 8))
 DEEP = random_problem(4, sizes=(3, 2, 5, 8), num_layers=2, dropout=0.5)
+WIDE = random_problem(
+    4, sizes=(3, 2, 5, 8), num_layers=2, bidirectional=True, proj_size=3, peephole=True
+)
+MODEL = random_problem(4, model=True, sizes=(3, 2, 5, 8))
 
 
 def run(parameters=None, x=None, **arguments):
@@ -232,6 +287,20 @@ def run(parameters=None, x=None, **arguments):
         PROBLEM.parameters | (parameters or {}),
         PROBLEM.x if x is None else x,
         **arguments,
+    )
+
+
+def run_backward(dy=None, **arguments):
+    return lstm_backward(np.ones((3, 2, 8)) if dy is None else dy, run()[1], **arguments)
+
+
+def run_wide(parameters=None, **arguments):
+    return lstm_forward(WIDE.config, WIDE.parameters | (parameters or {}), WIDE.x, **arguments)
+
+
+def run_model(parameters=None, tokens=MODEL.x, targets=MODEL.targets):
+    return language_model_forward(
+        MODEL.config, MODEL.parameters | (parameters or {}), tokens, targets
     )
 
 
@@ -372,6 +441,96 @@ REFUSALS = {
         ),
         "targets: expected 0 to V - 1 = 4, got 5 to 5",
     ),
+    "input size 0": (
+        lambda: LSTM(0, 3),
+        "input_size: expected an integer of at least 1, got 0",
+    ),
+    "no layer": (
+        lambda: LSTM(3, 4, 0),
+        "num_layers: expected an integer of at least 1, got 0",
+    ),
+    "no symbol": (
+        lambda: LanguageModel(0, 8),
+        "vocab_size: expected an integer of at least 1, got 0",
+    ),
+    "model of hidden size 0": (
+        lambda: LanguageModel(5, 0),
+        "hidden_size: expected an integer of at least 1, got 0",
+    ),
+    "model without a layer": (
+        lambda: LanguageModel(5, 8, 0),
+        "num_layers: expected an integer of at least 1, got 0",
+    ),
+    "input weight": (
+        lambda: run({"weight_ih_l0": W_ih[:, :4]}),
+        "weight_ih_l0: expected [4H, I] = [32, 5], got [32, 4]",
+    ),
+    "input weight of two projected directions": (
+        lambda: run_wide({"weight_ih_l1": np.ones((32, 5))}),
+        "weight_ih_l1: expected [4H, 2P] = [32, 6], got [32, 5]",
+    ),
+    "peephole": (
+        lambda: run_wide({"weight_ch_l0": np.ones((2, 8))}),
+        "weight_ch_l0: expected [3, H] = [3, 8], got [2, 8]",
+    ),
+    "projection of the language model": (
+        lambda: run_model({"projection.weight": np.ones((5, 7))}),
+        "projection.weight: expected [V, H] = [5, 8], got [5, 7]",
+    ),
+    "projected state": (
+        lambda: run_wide(h0=np.ones((4, 2, 8))),
+        "h0: expected [layers * D, N, P] = [4, 2, 3], got [4, 2, 8]",
+    ),
+    "a state without a batch where x has one": (
+        lambda: run(c0=np.zeros((1, 8))),
+        "c0: expected [layers * D, N, features], got [1, 8]",
+    ),
+    "final hidden gradient without a batch": (
+        lambda: run_backward(dh_n=np.zeros((1, 8))),
+        "dh_n: expected [layers * D, N, features], got [1, 8]",
+    ),
+    "final cell gradient without a batch": (
+        lambda: run_backward(dc_n=np.zeros((1, 8))),
+        "dc_n: expected [layers * D, N, features], got [1, 8]",
+    ),
+    "final hidden gradient of the wrong shape": (
+        lambda: run_backward(dh_n=np.zeros((1, 2, 9))),
+        "dh_n: expected [layers * D, N, H] = [1, 2, 8], got [1, 2, 9]",
+    ),
+    "final cell gradient of the wrong shape": (
+        lambda: run_backward(dc_n=np.zeros((1, 2, 9))),
+        "dc_n: expected [layers * D, N, H] = [1, 2, 8], got [1, 2, 9]",
+    ),
+    "gradient of another dtype": (
+        lambda: run_backward(np.ones((3, 2, 8), np.float32)),
+        "dy: expected dtype float64, got float32; convert it with .astype('float64')",
+    ),
+    "mask of the wrong shape": (
+        lambda: lstm_forward(DEEP.config, DEEP.parameters, DEEP.x, masks=[np.ones((3, 2, 7))]),
+        "masks[0]: expected [T, N, D P] = [3, 2, 8], got [3, 2, 7]",
+    ),
+    "too many axes, batch first": (
+        lambda: lstm_forward(
+            replace(PROBLEM.config, batch_first=True), PROBLEM.parameters, PROBLEM.x[None]
+        ),
+        "x: expected [N, T, I], or [T, I] without a batch, got [1, 3, 2, 5]",
+    ),
+    "integers with too many axes": (
+        lambda: run(x=np.zeros((3, 2, 5), int)),
+        "x: expected integers [T, N], or [T] without a batch, got [3, 2, 5]",
+    ),
+    "input of text": (
+        lambda: run(x=np.array(["a"])),
+        "x: expected a NumPy array of numbers, got <U1; convert it with np.asarray",
+    ),
+    "gradient of text": (
+        lambda: run_backward(np.array(["a"])),
+        "dy: expected a NumPy array of numbers, got <U1; convert it with np.asarray",
+    ),
+    "state of text": (
+        lambda: run(h0=np.array(["a"])),
+        "h0: expected a NumPy array of numbers, got <U1; convert it with np.asarray",
+    ),
     "backward without targets": (
         lambda: language_model_backward(
             1.0,
@@ -391,6 +550,43 @@ REFUSALS = {
 @pytest.mark.parametrize("case", REFUSALS)
 def test_what_does_not_fit_is_refused_in_one_exact_sentence(case):
     call, message = REFUSALS[case]
+    with pytest.raises(InputError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+UNTYPED = {
+    "flag that is a number": (
+        lambda: LSTM(3, 4, coupled=1),
+        "coupled: expected True or False, got 1",
+    ),
+    "tokens in a list": (
+        lambda: predict(MODEL.config, MODEL.parameters, MODEL.x.tolist()),
+        "tokens: expected an array of integers, got list",
+    ),
+    "tokens that are no integers": (
+        lambda: run_model(tokens=MODEL.x / 2),
+        "tokens: expected an array of integers, got float64",
+    ),
+    "targets in a list": (
+        lambda: run_model(targets=MODEL.targets.tolist()),
+        "targets: expected an array of integers, got list",
+    ),
+    "tokens without a batch": (
+        lambda: predict(MODEL.config, MODEL.parameters, MODEL.x[:, 0]),
+        "tokens: expected [T, N], got [3]",
+    ),
+    "fewer targets than tokens": (
+        lambda: run_model(targets=MODEL.targets[:2]),
+        "targets: expected the shape of tokens [3, 2], got [2, 2]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNTYPED)
+def test_what_the_annotations_forbid_is_refused_where_nothing_checks_them(case, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    call, message = UNTYPED[case]
     with pytest.raises(InputError) as caught:
         call()
     assert str(caught.value) == message

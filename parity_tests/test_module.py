@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing._internal.common_modules import module_db
 
+from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from parity_tests.problems import public_totals, random_problem
 from torch_oracle.compare import K, check_parity, deviations, distance
@@ -105,6 +106,13 @@ def test_pytorchs_own_module_inputs(kind, k, dtype):
         reference = row(value) if name in SEQUENCES else value
         far = distance(actual[name], reference, [moves[name] for moves in noise])
         assert far <= K, (name, far)
+
+
+def test_parameters_of_the_language_model_are_those_of_torchs_two_modules():
+    parts = {"lstm": torch.nn.LSTM(5, 8, 2), "projection": torch.nn.Linear(8, 5)}
+    expected = {k: tuple(v.shape) for k, v in torch.nn.ModuleDict(parts).state_dict().items()}
+    shapes = LanguageModel(5, 8, 2, bias_pair=True).parameter_shapes()
+    assert {name: tuple(size for _, size in axes) for name, axes in shapes.items()} == expected
 
 
 def problem_of(draw: dict) -> Problem:

@@ -93,6 +93,7 @@ def test_clipping_matches_torch_by_global_norm_and_tensor_by_tensor(max_norm, dt
             assert leaf.grad is not None
             assert clipped[name].dtype == dtype
             assert distance(clipped[name], leaf.grad.numpy()) <= K
+            np.testing.assert_array_equal(clipped[name], coefficients[name] * gradients[name])
         assert len(set(coefficients.values())) == (1 if together or max_norm > 1 else 2)
 
 
@@ -104,6 +105,17 @@ def test_cosine_falls_from_the_base_rate_to_a_tenth_of_it():
     assert sorted(rates, reverse=True) == rates
     assert learning_rate("constant", 0.5, 7, 11) == 0.5
     assert learning_rate("cosine", 0.5, 0, 1) == 0.5
+    assert learning_rate("cosine", 0.5, 1, 2) == pytest.approx(0.05, abs=1e-15)
+
+
+def test_adam_without_memory_or_eps_steps_by_the_sign_of_the_gradient():
+    adam, parameters, gradients = Adam(0.5, (0.0, 0.0), 0.0), {"b": np.zeros(3)}, [-4.0, 0.25, 9.0]
+    updated, _ = adam.update(parameters, {"b": np.array(gradients)}, adam.init(parameters), 0.5)
+    np.testing.assert_array_equal(updated["b"], [0.5, -0.5, -0.5])
+
+
+def test_sgd_without_momentum_keeps_nothing():
+    assert SGD(0.1).init(random_arrays(0, np.float64)) == {}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +123,12 @@ def test_cosine_falls_from_the_base_rate_to_a_tenth_of_it():
     [
         (lambda: SGD(-1.0), "lr: expected a finite number of at least 0, got -1.0"),
         (lambda: Adam(float("nan")), "lr: expected a finite number of at least 0, got nan"),
+        (lambda: SGD(float("inf")), "lr: expected a finite number of at least 0, got inf"),
+        (lambda: SGD(momentum=-0.5), "momentum: expected a finite number of at least 0, got -0.5"),
+        (lambda: SGD(weight_decay=-0.5), "weight_decay: expected a finite number"),
+        (lambda: Adam(eps=-1.0), "eps: expected a finite number of at least 0, got -1.0"),
+        (lambda: Adam(weight_decay=-0.5), "weight_decay: expected a finite number"),
+        (lambda: AdamW(lr=-1.0), "lr: expected a finite number of at least 0, got -1.0"),
         (lambda: Adam(betas=(0.9, 1.0)), r"betas: expected two numbers in \[0, 1\)"),
         (lambda: AdamW(weight_decay=-0.1), "weight_decay: expected a finite number"),
     ],
