@@ -6,15 +6,16 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from numpy_lstm import optimizers, training
 from numpy_lstm.experiment import CountingExperiment
-from numpy_lstm.optimizers import SGD, Adam, AdamW
+from numpy_lstm.optimizers import Adam
 from numpy_lstm.tasks.text import TextTask
 from numpy_lstm.training import Step, Validation, train
 from parity_tests.planting import planted
 from torch_oracle.compare import K
+from torch_oracle.faults import faulty
 from torch_oracle.lockstep import FACTOR, Agreement, lockstep
 from torch_oracle.report import LockstepSummary
+from torch_oracle.training_faults import TRAINING_FAULTS
 
 SMALL = CountingExperiment(
     hidden_size=20, n_max=6, num_sequences=100, batch_size=8, schedule="constant"
@@ -81,83 +82,27 @@ def test_streams_of_text_with_carried_state_stay_within_the_noise_floor_and_in_p
 
 
 TRAINING_BUGS = {
-    "no bias correction of v": (
-        Adam.update,
-        "math.sqrt(1 - beta2**t)",
-        "1.0",
-        "adam",
-    ),
-    "t off by one": (Adam.update, 't = state["t"] + 1', 't = state["t"] + 2', "adam"),
-    "eps inside the root": (
-        Adam.update,
-        "(np.sqrt(v[k]) / root + self.eps)",
-        "np.sqrt(v[k] / root**2 + self.eps)",
-        "adam",
-    ),
-    "eps before the correction": (
-        Adam.update,
-        "(np.sqrt(v[k]) / root + self.eps)",
-        "((np.sqrt(v[k]) + self.eps) / root)",
-        "adam",
-    ),
-    "L2 for decoupled decay": (
-        AdamW.update,
-        "return self._adam.update(decayed, gradients, state, lr)",
-        "return Adam(self.lr, weight_decay=self.weight_decay)"
-        ".update(parameters, gradients, state, lr)",
-        "adamw",
-    ),
-    "decay without lr": (
-        AdamW.update,
-        "1 - lr * self.weight_decay",
-        "1 - self.weight_decay",
-        "adamw",
-    ),
-    "momentum dampened": (
-        SGD.update,
-        'self.momentum * state["momentum"][k] + d',
-        'self.momentum * state["momentum"][k] + (1 - self.momentum) * d',
-        "sgd",
-    ),
-    "clip without 1e-6": (
-        optimizers.clip_coefficient,
-        "return min(1.0, max_norm / (norm + 1e-6))",
-        "return min(1.0, max_norm / norm)",
-        "sgd",
-    ),
-    "clip without the bound 1": (
-        optimizers.clip_coefficient,
-        "return min(1.0, max_norm / (norm + 1e-6))",
-        "return max_norm / (norm + 1e-6)",
-        "sgd",
-    ),
-    "the batch divided by the wrong number": (
-        training.loss_divisor,
-        "len(batch.lengths)",
-        "(len(batch.lengths) + 1)",
-        "sgd",
-    ),
-    "clip each tensor for the global norm": (
-        optimizers.clip_global_norm,
-        "{name: coefficient * g for name, g in gradients.items()}",
-        "{k: clip_coefficient(global_norm({k: g}), max_norm) * g for k, g in gradients.items()}",
-        "sgd",
-    ),
+    "adam-bias-correction-of-m-only": {"optimizer": "adam"},
+    "adam-t-off-by-one": {"optimizer": "adam"},
+    "adam-eps-inside-the-root": {"optimizer": "adam"},
+    "adam-eps-before-the-correction": {"optimizer": "adam"},
+    "L2-for-decoupled-decay": {"optimizer": "adamw", "weight_decay": 0.1},
+    "decay-not-times-lr": {"optimizer": "adamw", "weight_decay": 0.1},
+    "momentum-dampened": {"optimizer": "sgd", "momentum": 0.9},
+    "clip-without-1e-6": {"optimizer": "sgd", "momentum": 0.9},
+    "clip-scales-up": {"optimizer": "sgd", "momentum": 0.9, "max_norm": 100.0},
+    "step-per-token": {"optimizer": "sgd", "momentum": 0.9},
+    "clip-per-tensor-for-global": {"optimizer": "sgd", "momentum": 0.9},
 }
+"""Faults of the catalogue, and an experiment in which they are active."""
 
 
-@pytest.mark.parametrize("bug", TRAINING_BUGS)
-def test_a_training_bug_leaves_the_noise_floor_within_twenty_steps(bug):
-    function, right, wrong, optimizer = TRAINING_BUGS[bug]
-    experiment = replace(SMALL, optimizer=optimizer, lr=0.01)
-    if optimizer == "adamw":
-        experiment = replace(experiment, weight_decay=0.1)
-    if optimizer == "sgd":
-        experiment = replace(experiment, momentum=0.9)
-    if bug == "clip without the bound 1":
-        experiment = replace(experiment, max_norm=100.0)
+@pytest.mark.parametrize("id", TRAINING_BUGS)
+def test_a_training_bug_leaves_the_noise_floor_within_twenty_steps(id):
+    (fault,) = (fault for fault in TRAINING_FAULTS if fault.id == id)
+    experiment = replace(SMALL, lr=0.01, **TRAINING_BUGS[id])
     assert first_excess(islice(follow(experiment), 22)) is None
-    with planted(function, right, wrong):
+    with faulty([fault]):
         excess = first_excess(islice(follow(experiment), 22))
     assert excess is not None
     assert excess[0] <= 20

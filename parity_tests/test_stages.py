@@ -32,6 +32,11 @@ CASES = {case.name: case for case in training_cases()}
 RIGHT = faulty_adapter([])
 
 
+def own_cases(fault):
+    """The fault's case, and one that tells clipping by value from none; the campaign takes all."""
+    return [CASES[name] for name in dict.fromkeys((fault.case, "momentum-float32"))]
+
+
 def test_clipping_is_active_in_some_steps_and_not_in_others():
     for case in training_cases():
         if case.recipe.max_norm is None:
@@ -169,7 +174,7 @@ def test_slips_of_a_training_program_in_torch_are_named(slip, id):
 
 @pytest.mark.parametrize("id", BY_ID)
 def test_a_training_fault_is_caught_at_its_stage_and_named(id):
-    seen = outcome(BY_ID[id], "everything")
+    seen = outcome(BY_ID[id], "everything", own_cases(BY_ID[id]))
     assert seen.active
     assert seen.caught
     assert seen.stage, seen.diagnosis.judgement.first
@@ -179,7 +184,7 @@ def test_a_training_fault_is_caught_at_its_stage_and_named(id):
 
 @pytest.mark.parametrize("id", BY_ID)
 def test_from_weights_alone_an_active_training_fault_is_caught_and_named(id):
-    seen = outcome(BY_ID[id], "weights")
+    seen = outcome(BY_ID[id], "weights", own_cases(BY_ID[id]))
     if not seen.active:
         assert not seen.caught
         assert BY_ID[id] in seen.diagnosis.inactive
@@ -203,7 +208,7 @@ def test_an_inactive_fault_is_not_taken_for_an_error():
 
 
 @pytest.mark.parametrize(
-    "pair", list(random_pairs(12, seed=0)), ids=lambda pair: f"{pair[0].id}+{pair[1].id}"
+    "pair", list(random_pairs(4, seed=0)), ids=lambda pair: f"{pair[0].id}+{pair[1].id}"
 )
 def test_two_training_faults_at_once_are_both_named(pair):
     assert pair_outcome(pair) == "both named"

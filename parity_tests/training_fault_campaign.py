@@ -21,7 +21,7 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.training import Recipe
 from torch_oracle.faults import faulty
 from torch_oracle.injection import CannotEdit
-from torch_oracle.training_cases import training_cases
+from torch_oracle.training_cases import TrainingCase, training_cases
 from torch_oracle.training_diagnosis import (
     NAMING,
     TrainingDiagnosis,
@@ -78,12 +78,10 @@ def faulty_adapter(
     return adapter
 
 
-def is_active(fault: TrainingFault, level: Level) -> bool:
+def is_active(fault: TrainingFault, level: Level, cases: Sequence[TrainingCase]) -> bool:
     """Whether the fault moves anything that is reported, in any of the cases."""
     return any(
-        activity(fault, case)[quantity] > NAMING
-        for case in training_cases()
-        for quantity in LEVELS[level]
+        activity(fault, case)[quantity] > NAMING for case in cases for quantity in LEVELS[level]
     )
 
 
@@ -130,10 +128,13 @@ class Outcome:
         return bool(self.diagnosis.findings) and not self.named
 
 
-def outcome(fault: TrainingFault, level: Level) -> Outcome:
-    """Put one fault to the test."""
-    diagnosis = diagnose_training(faulty_adapter([fault], LEVELS[level]))
-    return Outcome(fault, level, is_active(fault, level), diagnosis)
+def outcome(
+    fault: TrainingFault, level: Level, cases: Sequence[TrainingCase] | None = None
+) -> Outcome:
+    """Put one fault to the test, in these cases or in all; its own must be among them."""
+    cases = training_cases() if cases is None else cases
+    diagnosis = diagnose_training(faulty_adapter([fault], LEVELS[level]), cases=cases)
+    return Outcome(fault, level, is_active(fault, level, cases), diagnosis)
 
 
 def random_pairs(number: int, seed: int) -> Iterator[tuple[TrainingFault, TrainingFault]]:
