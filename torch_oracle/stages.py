@@ -210,7 +210,8 @@ def _other_state(report: Report, step: int, exact: "_Torch", twins: Sequence["_T
     def near(tensor: _Tensor) -> bool:
         expected, sizes = reference.tensors[tensor.name], reference.magnitudes[tensor.name]
         moves = [(other.tensors[tensor.name] - expected)[None] for other in others]
-        return distances(tensor.array[None], expected[None], moves, sizes[None])[0] <= K
+        (far,) = distances(tensor.array[None], expected[None], moves, sizes[None])
+        return bool(far <= K)
 
     return all(near(t) for t in _tensors(report) if t.stage in ("loss", "gradient"))
 
@@ -310,7 +311,8 @@ class _Torch:
             tensors[label] = trace.totals[own]
             if own in trace.magnitudes:
                 magnitudes[label] = trace.magnitudes[own].sum(axis=0)
-        return _Expected(tensors, magnitudes, (trace.totals["h_n"], trace.totals["c_n"]))
+        h_n, c_n = (trace.totals[name].astype(self._case.dtype) for name in ("h_n", "c_n"))
+        return _Expected(tensors, magnitudes, (h_n, c_n))
 
     def _problem(self, step: int, state: States | None) -> Problem:
         case, batch = self._case, self._case.batches[step]
