@@ -266,7 +266,7 @@ def test_a_complaint_exits_1_and_is_printed_once(tmp_path):
         (["nothing"], "error: nothing: expected package.module:name, such as my_package.my_lstm:"),
         (
             ["parity_tests.handwritten:pairs", "--json", "absent/folder/x.json"],
-            "error: absent/folder/x.json: cannot be written ([Errno 2]",
+            "error: absent/folder/x.json: cannot be written (there is no folder absent/folder)",
         ),
     ],
 )

@@ -7,17 +7,23 @@ status: 0 passed, 1 failed, 2 unusable input.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import tyro
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.errors import InputError, one_line_errors
-from torch_oracle.adapters import load
-from torch_oracle.verification import Verification, verify
-from torch_oracle.verification_report import print_verification
+from numpy_lstm.checkpoint import write_atomically
+from numpy_lstm.errors import InputError, check, one_line_errors
+from torch_oracle.adapters import Adapter, load
+from torch_oracle.catalogue import catalogue
+from torch_oracle.diagnosis import Diagnosis, diagnose
+from torch_oracle.diagnosis_report import diagnosis_json, print_diagnosis
+from torch_oracle.html_report import page
+from torch_oracle.returned import Complaint
+from torch_oracle.verification import verify
+from torch_oracle.verification_report import line, print_verification
 
 
 class Command(Protocol):
@@ -38,29 +44,105 @@ class Verify:
     """More seeds and larger sizes; about half a minute instead of seconds."""
     json: Path | None = None
     """Write the result to this file."""
+    html: Path | None = None
+    """Write the result to this file as a page to read; with the diagnosis, if it failed."""
 
     def run(self) -> int:
         """0 if everything passed."""
-        verification = verify(load(self.spec), "full" if self.full else "quick")
-        print_verification(verification, Console())
+        check_folders(self.json, self.html)
+        adapter, console = load(self.spec), Console()
+        verification = verify(adapter, "full" if self.full else "quick")
+        print_verification(verification, console)
         if self.json is not None:
-            write_json(self.json, verification)
+            write_json(self.json, verification.to_json())
+        if self.html is not None:
+            found = None if verification.passed else diagnosed(adapter, console)
+            write(self.html, page(verification, found))
         return 0 if verification.passed else 1
 
 
-COMMANDS: dict[str, type[Command]] = {"verify": Verify}
+@dataclass(frozen=True)
+class Diagnose:
+    """Say which known faults explain what the adapter gets wrong, and how to mend them."""
+
+    spec: tyro.conf.Positional[str]
+    """package.module:name of an adapter, or of a torch.nn.Module; see torch_oracle/adapters.py."""
+    json: Path | None = None
+    """Write the diagnosis to this file."""
+    html: Path | None = None
+    """Write diagnosis and verification to this file as a page to read."""
+
+    def run(self) -> int:
+        """0 if nothing is wrong."""
+        check_folders(self.json, self.html)
+        adapter, console = load(self.spec), Console()
+        found = diagnosed(adapter, console)
+        if isinstance(found, Complaint):
+            line(console, f"{adapter.name} {found}")
+            result = {"adapter": adapter.name, "status": "failed", "complaint": str(found)}
+        else:
+            print_diagnosis(adapter.name, found, console)
+            result = diagnosis_json(adapter.name, found)
+        if self.json is not None:
+            write_json(self.json, result)
+        if self.html is not None:
+            write(self.html, page(verify(adapter), found))
+        return 0 if result["status"] == "correct" else 1
 
 
-def write_json(file: Path, verification: Verification) -> None:
+@dataclass(frozen=True)
+class Catalogue:
+    """Print all known faults, in Markdown (docs/faults.md)."""
+
+    def run(self) -> int:
+        """Always 0."""
+        print(catalogue(), end="")
+        return 0
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "verify": Verify,
+    "diagnose": Diagnose,
+    "catalogue": Catalogue,
+}
+
+
+def diagnosed(adapter: Adapter, console: Console) -> Diagnosis | Complaint:
+    """The diagnosis; or the complaint for which there is none."""
+    try:
+        with console.status("comparing with known faults; at most about a minute"):
+            return diagnose(adapter)
+    except Complaint as complaint:
+        return complaint
+
+
+def check_folders(*files: Path | None) -> None:
+    """Raise `InputError` now, and not after the work, if there is no folder to write a file to."""
+    for file in files:
+        if file is not None:
+            folder = file.parent
+            check(folder.is_dir(), f"{file}: cannot be written (there is no folder {folder})")
+
+
+def write_json(file: Path, result: dict[str, Any]) -> None:
     """Write a verdict.
 
     Raises:
         InputError: the file cannot be written.
     """
+    write(file, json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file, in one moment or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
-        file.write_text(json.dumps(verification.to_json(), indent=1, allow_nan=False) + "\n")
+        write_atomically(file, text.encode())
     except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error})") from error
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """Break the real code, line by line, to see that whoever judges it objects."""
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,26 @@ class Edit:
     function: Callable[..., Any]
     right: str
     wrong: str
+
+    @property
+    def place(self) -> str:
+        """File and function."""
+        function = inspect.unwrap(self.function)
+        return f"{function.__module__.replace('.', '/')}.py, {function.__qualname__}"
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The whole line that the piece is part of, and what becomes of it; without comments."""
+        function = inspect.unwrap(self.function)
+        assert isinstance(function, FunctionType)
+        source = _source(function)
+        piece = source.index(self.right)
+        start = source.rfind("\n", 0, piece) + 1
+        end = source.index("\n", piece + len(self.right))
+        right = source[start:end]
+        wrong = right.replace(self.right, self.wrong)
+        right, wrong = (re.sub(r"  # .*", "", textwrap.dedent(each)) for each in (right, wrong))
+        return right, "pass  # the line is missing" if wrong == "pass" else wrong
 
 
 class CannotEdit(ValueError):

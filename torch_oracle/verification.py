@@ -161,7 +161,7 @@ class Verification:
         first = {"case": self.divergences[0][0].name} if self.divergences else None
         if first is not None:
             first |= _divergence_json(self.divergences[0][1]) or {}
-        return _plain(
+        return plain(
             {
                 "adapter": self.adapter,
                 "form": self.form,
@@ -293,10 +293,10 @@ def _divergence_json(divergence: Divergence | None) -> dict[str, Any] | None:
     return asdict(divergence) | {"sentence": str(divergence)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """With lists for tuples, and strings for NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,21 +14,31 @@ def print_verification(verification: Verification, console: Console) -> None:
     if v.worst:
         console.print(_distances(v))
     for case, divergence in v.divergences[:1]:
-        _line(console, f"first divergence, in {case.name}:")
-        _line(console, f"  {sentence(divergence, v.names)}")
-        _line(console, f"  divergent: {len(v.divergences)} of {len(v.results)} cases")
+        line(console, f"first divergence, in {case.name}:")
+        line(console, f"  {sentence(divergence, v.names)}")
+        line(console, f"  divergent: {len(v.divergences)} of {len(v.results)} cases")
     for title, groups in (("complaint", v.complaints), ("note", v.notes)):
         for text, cases in groups.items():
-            _line(console, f"{title}: {v.adapter} {text} {_where(cases)}")
+            line(console, f"{title}: {v.adapter} {text} {_where(cases)}")
     if v.not_returned:
-        _line(console, f"not judged, since not returned: {', '.join(v.not_returned)}")
+        line(console, f"not judged, since not returned: {', '.join(v.not_returned)}")
     if v.not_taken:
-        _line(console, f"not tried, since not among the parameters: {', '.join(v.not_taken)}")
+        line(console, f"not tried, since not among the parameters: {', '.join(v.not_taken)}")
     if v.divergences and v.intermediates:
-        _line(console, f"return these too to narrow it down: {', '.join(v.intermediates)}")
+        line(console, f"return these too to narrow it down: {', '.join(v.intermediates)}")
     count = f"{len(v.results)} cases, {len(v.worst)} tensors, {v.form} form"
     verdict = Text("passed", "green") if v.passed else Text("FAILED", "bold red")
     console.print(Text.assemble(f"{v.adapter}: ", verdict, f" ({count})"), soft_wrap=True)
+
+
+def shown(distance: float) -> str:
+    """A distance as people read it."""
+    return f"{distance:.2f}" if distance < 1e4 else f"{distance:.1e}"
+
+
+def line(console: Console, text: str, style: str = "") -> None:
+    """Print text as it is, in one line; its brackets are not markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
 
 
 def _distances(verification: Verification) -> Table:
@@ -40,15 +50,11 @@ def _distances(verification: Verification) -> Table:
     for tensor, (far, case) in verification.worst.items():
         name = verification.names[tensor]
         style = None if far <= K else "bold red"
-        distance = f"{far:.2f}" if far < 1e4 else f"{far:.1e}"
-        table.add_row(tensor, "" if name == tensor else name, distance, case.name, style=style)
+        own = "" if name == tensor else name
+        table.add_row(tensor, own, shown(far), case.name, style=style)
     return table
 
 
 def _where(cases: list[Case]) -> str:
     more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
     return f"[{cases[0].name}{more}]"
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,123 @@
+"""A diagnosis in words, for a person at a terminal; and as JSON."""
+
+import math
+from typing import Any
+
+from rich.console import Console
+
+from torch_oracle.catalogue import LEGEND
+from torch_oracle.compare import K
+from torch_oracle.diagnosis import NAMING, Diagnosis, Finding
+from torch_oracle.faults import Fault
+from torch_oracle.verification import plain
+from torch_oracle.verification_report import line, shown
+
+AUTOGRAD = (
+    "The gradients are the exact derivative of this wrong forward pass: only the forward pass"
+    " needs mending."
+)
+
+
+def verdict(diagnosis: Diagnosis) -> str:
+    """What the status means, in a sentence or two."""
+    n, far = len(diagnosis.findings), roundoffs(diagnosis.distance)
+    these, give = ("this known fault", "gives") if n == 1 else (f"these {n} known faults", "give")
+    together = "" if n == 1 else " together"
+    sentences = {
+        "correct": "Nothing wrong was found: on the problems of the diagnosis, every number that"
+        f" is returned agrees with PyTorch's (largest distance {far}; {K:g} are allowed).",
+        "explained": f"Everything that is wrong is explained: put into a correct LSTM, {these}"
+        f"{together} {give} the same wrong numbers (largest distance {far}; up to {NAMING:g} count"
+        " as the same).",
+        "partly explained": f"A part of what is wrong is explained: {these}{together} {give} some"
+        " of the wrong numbers, but not all. Mend what is listed, and diagnose again.",
+        "unknown": "Some numbers are wrong, and no known fault or set of known faults gives these"
+        " numbers: the fault is not in the catalogue. What is wrong, the list says.",
+    }
+    return sentences[diagnosis.status]
+
+
+def roundoffs(distance: float) -> str:
+    """A distance with its unit."""
+    return f"{shown(distance)} roundoffs" if math.isfinite(distance) else "infinite"
+
+
+def evidence(finding: Finding, diagnosis: Diagnosis) -> str:
+    """What speaks for a finding."""
+    n, rest = len(diagnosis.findings), roundoffs(finding.without)
+    alone = "without it" if n == 1 else "if this one alone is left out"
+    together = "with it" if n == 1 else f"with all {n}"
+    return f"largest distance {alone}: {rest}; {together}: {roundoffs(diagnosis.distance)}"
+
+
+def print_diagnosis(name: str, diagnosis: Diagnosis, console: Console) -> None:
+    """What is wrong first, the verdict, each finding with its evidence, and what is unexplained."""
+    if diagnosis.first:
+        line(console, f"first to be wrong: {diagnosis.first}", "bold")
+    line(console, f"{name}: {verdict(diagnosis)}")
+    if diagnosis.autograd:
+        line(console, AUTOGRAD)
+    if diagnosis.findings:
+        line(console, f"The lines are those of a correct LSTM, numpy_lstm. {LEGEND}")
+    for number, finding in enumerate(diagnosis.findings, 1):
+        _print_finding(number, finding, diagnosis, console)
+    if diagnosis.unexplained:
+        line(console, "\nunexplained:", "bold")
+    for fact in diagnosis.unexplained:
+        line(console, f"  {fact}")
+
+
+def _print_finding(number: int, finding: Finding, diagnosis: Diagnosis, console: Console) -> None:
+    fault = finding.fault
+    line(console, f"\n{number}. {fault.id}, {equation(fault)}", "bold")
+    for edit in fault.edits:
+        right, wrong = edit.lines
+        line(console, f"   {edit.place}")
+        line(console, f"   wrong  {wrong}", "red")
+        line(console, f"   right  {right}", "green")
+    line(console, f"   {fault.fix}")
+    line(console, f"   evidence: {evidence(finding, diagnosis)}")
+    if finding.equivalents:
+        others = ", ".join(other.id for other in finding.equivalents)
+        line(console, f"   gives the same numbers: {others}")
+    if fault.seen:
+        line(console, f"   seen in: {fault.seen}")
+
+
+def equation(fault: Fault) -> str:
+    """The equation, or the rule, that a fault breaks."""
+    return f"equation {fault.equation}" if fault.equation.startswith("(") else fault.equation
+
+
+def diagnosis_json(name: str, diagnosis: Diagnosis) -> dict[str, Any]:
+    """As plain numbers, strings, lists and dicts; a number that is not finite is a string."""
+    d = diagnosis
+    return plain(
+        {
+            "adapter": name,
+            "status": d.status,
+            "verdict": verdict(d),
+            "first": d.first,
+            "distance_without_findings": d.before,
+            "distance_with_findings": d.distance,
+            "autograd": d.autograd,
+            "findings": [
+                _fault_json(f.fault)
+                | {"distance_without": f.without, "equivalents": [e.id for e in f.equivalents]}
+                for f in d.findings
+            ],
+            "unexplained": d.unexplained,
+        }
+    )
+
+
+def _fault_json(fault: Fault) -> dict[str, Any]:
+    lines = [(edit.place, *edit.lines) for edit in fault.edits]
+    return {
+        "id": fault.id,
+        "stage": fault.stage,
+        "equation": fault.equation,
+        "lines": [{"place": place, "right": right, "wrong": w} for place, right, w in lines],
+        "fix": fault.fix,
+        "seen": fault.seen,
+    }
