@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch_oracle.cell_faults import BACKWARD, FORWARD, LOSS, ORDERS
+from torch_oracle.cell_faults import ALIASING, BACKWARD, FORWARD, LOSS, ORDERS
 from torch_oracle.faults import Fault, Stage
+from torch_oracle.training_faults import TRAINING_FAULTS
 
 CELL_FAULTS = (*FORWARD, *LOSS, *BACKWARD, *ORDERS)
 """Faults of one forward and backward run."""
-FAULTS = CELL_FAULTS
+FAULTS = (*CELL_FAULTS, *ALIASING, *TRAINING_FAULTS)
 """Every known fault."""
 STAGES: dict[Stage, str] = {
     "forward": "Forward pass",

@@ -33,9 +33,9 @@ class Edit:
         source = _source(function)
         piece = source.index(self.right)
         start = source.rfind("\n", 0, piece) + 1
-        end = source.index("\n", piece + len(self.right))
+        end = source.index("\n", piece + len(self.right.rstrip("\n")))
         right = source[start:end]
-        wrong = right.replace(self.right, self.wrong)
+        wrong = right.replace(self.right.rstrip("\n"), self.wrong.rstrip("\n"))
         right, wrong = (re.sub(r"  # .*", "", textwrap.dedent(each)) for each in (right, wrong))
         return right, "pass  # the line is missing" if wrong == "pass" else wrong
 
