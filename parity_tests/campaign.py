@@ -117,18 +117,21 @@ def main(settings: Settings) -> int:
     """Print the largest distances; 1 if one exceeds K, whose seed is then named."""
     blas, console = ThreadpoolController(), Console()
     worst: dict[float, list[tuple[float, str, int, bool]]] = defaultdict(list)
-    alarms = 0
+    alarms, seed = 0, settings.first
     seeds = range(settings.first, settings.first + settings.problems)
-    for seed in track(seeds, "problems", console=console):
-        case = random_case(seed)
-        comparison = check(case, blas)
-        by_tensor = comparison.by_tensor()
-        far, name = max((far, name) for name, far in by_tensor.items())
-        worst[case.scale].append((far, name, seed, comparison.undetermined is not None))
-        if comparison.first is not None:
-            alarms += 1
-            console.print(f"seed {seed}: {comparison.first}; {case.shape}", soft_wrap=True)
-    console.print(report(worst))
+    try:
+        for seed in track(seeds, "problems", console=console):
+            case = random_case(seed)
+            comparison = check(case, blas)
+            far, name = max((far, name) for name, far in comparison.by_tensor().items())
+            worst[case.scale].append((far, name, seed, comparison.undetermined is not None))
+            if comparison.first is not None:
+                alarms += 1
+                console.print(f"seed {seed}: {comparison.first}; {case.shape}", soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; go on with --first {seed}")
+    if worst:
+        console.print(report(worst))
     return int(alarms > 0)
 
 

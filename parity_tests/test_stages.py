@@ -1,9 +1,11 @@
 """Training code is judged stage by stage, and what is wrong with it is named."""
 
 import json
+import os
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,7 +220,10 @@ SILENT = {
 
 def replays():
     """For each fault the reports of all cases, from the positions of our own training."""
-    whole = {case: own_training(case.weights, case.batches, case.recipe) for case in CASES.values()}
+    whole = {
+        case: list(replay(case.model, case.weights, case.batches, case.recipe))
+        for case in CASES.values()
+    }
     runs = {}
     for id, fault in BY_ID.items():
         with faulty([fault]), np.errstate(all="ignore"):
@@ -357,3 +362,44 @@ def shared(weights, batches, recipe):
 def test_reports_of_another_form_are_refused_in_a_sentence(adapter, message):
     with pytest.raises(InputError, match=message):
         judge_training(adapter)
+
+
+@pytest.mark.parametrize(("loss", "got"), [({}, "dict"), ([1.0], r"\[1\]"), (None, "NoneType")])
+def test_a_loss_that_is_no_number_is_refused(loss, got):
+    def adapter(weights, batches, recipe):
+        return [report | {"loss": loss} for report in own_training(weights, batches, recipe)]
+
+    with pytest.raises(
+        InputError, match=f"sgd: step 0: loss: expected a floating number, got {got}"
+    ):
+        judge_training(adapter, cases=[CASES["sgd"]])
+
+
+OWN = "torch_oracle.training_reports:own_training"
+LATE = """
+from parity_tests.training_fault_campaign import faulty_adapter
+from torch_oracle.training_faults import TRAINING_FAULTS
+late = faulty_adapter([f for f in TRAINING_FAULTS if f.id == "clip-after-the-update"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "said"),
+    [
+        (OWN, 0, "Nothing wrong was found"),
+        ("mine:late", 1, "1. clip-after-the-update"),
+        ("mine:absent", 2, "error: mine:absent: mine has no 'absent'"),
+    ],
+)
+def test_the_command_names_what_is_wrong_with_a_training_program(spec, status, said, tmp_path):
+    (tmp_path / "mine.py").write_text(LATE)
+    root = str(Path(__file__).parents[1])
+    command = [sys.executable, "-m", "torch_oracle", "training", spec, "--json", "found.json"]
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": root}
+    )
+    assert run.returncode == status, run.stderr
+    assert said in run.stdout + run.stderr
+    if status < 2:
+        found = json.loads((tmp_path / "found.json").read_text())
+        assert found["status"] == ("explained" if status else "correct")

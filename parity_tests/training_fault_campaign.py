@@ -68,14 +68,7 @@ def faulty_adapter(
         ]
         with faulty(faults), np.errstate(all="ignore"):
             reports = own_training(weights, reordered, recipe)
-        return [
-            {
-                quantity: arrays["loss"] if quantity == "loss" else arrays
-                for quantity, arrays in report.items()
-                if quantity in quantities
-            }
-            for report in reports
-        ]
+        return [{name: report[name] for name in report if name in quantities} for report in reports]
 
     return adapter
 

@@ -1,7 +1,8 @@
 """Judge an LSTM of your own by PyTorch: python -m torch_oracle verify package.module:adapter
 
-The adapter is a small function; torch_oracle/adapters.py says what it takes and returns. Exit
-status: 0 passed, 1 failed, 2 unusable input.
+The adapter is a small function; torch_oracle/adapters.py says what it takes and returns, and
+torch_oracle/training_reports.py does for training programs. Exit status: 0 passed, 1 failed, 2
+unusable input.
 """
 
 import json
@@ -16,12 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from numpy_lstm.checkpoint import write_atomically
 from numpy_lstm.errors import InputError, check, one_line_errors
-from torch_oracle.adapters import Adapter, load
+from torch_oracle.adapters import Adapter, imported, load
 from torch_oracle.catalogue import catalogue
 from torch_oracle.diagnosis import Diagnosis, diagnose
-from torch_oracle.diagnosis_report import diagnosis_json, print_diagnosis
+from torch_oracle.diagnosis_report import diagnosis_json, print_diagnosis, print_training_diagnosis
 from torch_oracle.html_report import page
 from torch_oracle.returned import Complaint
+from torch_oracle.training_diagnosis import diagnose_training
 from torch_oracle.verification import verify
 from torch_oracle.verification_report import line, print_verification
 
@@ -91,6 +93,28 @@ class Diagnose:
 
 
 @dataclass(frozen=True)
+class Training:
+    """Say which stage of a training program goes wrong first, and which known faults explain it."""
+
+    spec: tyro.conf.Positional[str]
+    """package.module:name of a training adapter; see torch_oracle/training_reports.py."""
+    json: Path | None = None
+    """Write the diagnosis to this file."""
+
+    def run(self) -> int:
+        """0 if nothing is wrong."""
+        check_folders(self.json)
+        function, console = imported(self.spec), Console()
+        check(callable(function), f"{self.spec}: expected a function, got {function!r:.80}")
+        with console.status("training beside torch; at most about a minute"):
+            found = diagnose_training(function)
+        print_training_diagnosis(self.spec, found, console)
+        if self.json is not None:
+            write_json(self.json, {"adapter": self.spec} | found.to_json())
+        return 0 if found.status == "correct" else 1
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """Print all known faults, in Markdown (docs/faults.md)."""
 
@@ -103,6 +127,7 @@ class Catalogue:
 COMMANDS: dict[str, type[Command]] = {
     "verify": Verify,
     "diagnose": Diagnose,
+    "training": Training,
     "catalogue": Catalogue,
 }
 

@@ -217,6 +217,15 @@ def load(spec: str) -> Adapter:
     Raises:
         InputError: in one sentence, why there is no adapter of that name.
     """
+    return adapter_of(imported(spec), spec)
+
+
+def imported(spec: str) -> Any:
+    """The object `package.module:name`; the current directory is searched first.
+
+    Raises:
+        InputError: in one sentence, why there is none.
+    """
     module_name, colon, name = spec.partition(":")
     check(
         bool(colon and module_name and name),
@@ -237,7 +246,7 @@ def load(spec: str) -> Adapter:
         hint = close_match(part, vars(found)) if hasattr(found, "__dict__") else ""
         check(hasattr(found, part), f"{spec}: {module_name} has no {name!r}{hint}")
         found = getattr(found, part)
-    return adapter_of(found, spec)
+    return found
 
 
 def adapter_of(found: Any, name: str) -> Adapter:

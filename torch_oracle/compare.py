@@ -281,7 +281,7 @@ def deviations(
 def _moves(
     twin: dict[str, np.ndarray], exact: dict[str, np.ndarray], amplitude: float
 ) -> dict[str, np.ndarray]:
-    return {name: (array - exact[name]) / amplitude for name, array in twin.items()}
+    return {name: np.asarray((array - exact[name]) / amplitude) for name, array in twin.items()}
 
 
 def judge(

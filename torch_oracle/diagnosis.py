@@ -262,7 +262,22 @@ def diagnose(subject: Subject, *, seed: int = 0, sizes: Sequence[Sizes] = PROBES
         if not found:
             return _result("partly explained" if len(best) else "unknown", best, probes)
         beam = found[:BEAM]
-    return _result("explained", beam[0], probes, beam[1:])
+    smallest = {h.key: h for h in (_reduced(h, probes) for h in beam)}
+    best, *others = _ranked(smallest.values())
+    return _result("explained", best, probes, others)
+
+
+def _reduced(hypothesis: _Hypothesis, probes: Sequence[_Probe]) -> _Hypothesis:
+    """Without faults that it can do without, all facts still explained."""
+    h = hypothesis
+    smaller = [replace(h, faults=h.faults[:n] + h.faults[n + 1 :]) for n in range(len(h.faults))]
+    forward = tuple(fault for fault in h.faults if fault.stage != "backward")
+    if forward and not h.autograd and len(forward) + 1 < len(h):
+        smaller.append(_Hypothesis(forward, autograd=True))
+    for candidate in smaller:
+        if candidate.faults and all(probe.explained(candidate) for probe in probes):
+            return _reduced(candidate, probes)
+    return h
 
 
 def _extended(
@@ -366,6 +381,7 @@ def _result(
             for h in others
             if len(h) == len(hypothesis)
             for other in _swapped(h, without)
+            if other != fault
         }
         farthest = _farthest(probes, without)
         findings.append(Finding(fault, farthest, tuple(alike.values())))

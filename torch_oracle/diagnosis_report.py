@@ -9,6 +9,7 @@ from torch_oracle.catalogue import LEGEND
 from torch_oracle.compare import K
 from torch_oracle.diagnosis import NAMING, Diagnosis, Finding
 from torch_oracle.faults import Fault
+from torch_oracle.training_diagnosis import TrainingDiagnosis, TrainingFinding
 from torch_oracle.verification import plain
 from torch_oracle.verification_report import line, shown
 
@@ -42,12 +43,34 @@ def roundoffs(distance: float) -> str:
     return f"{shown(distance)} roundoffs" if math.isfinite(distance) else "infinite"
 
 
-def evidence(finding: Finding, diagnosis: Diagnosis) -> str:
+def evidence(finding: Finding | TrainingFinding, diagnosis: Diagnosis | TrainingDiagnosis) -> str:
     """What speaks for a finding."""
     n, rest = len(diagnosis.findings), roundoffs(finding.without)
     alone = "without it" if n == 1 else "if this one alone is left out"
     together = "with it" if n == 1 else f"with all {n}"
     return f"largest distance {alone}: {rest}; {together}: {roundoffs(diagnosis.distance)}"
+
+
+def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: Console) -> None:
+    """The stage that goes wrong first, the verdict, each finding, and what could not be seen."""
+    d = diagnosis
+    if d.judgement.first is not None:
+        line(console, f"first to be wrong: {d.judgement.first}", "bold")
+    sentences = {
+        "correct": "Nothing wrong was found: every stage of every step that is reported agrees"
+        " with PyTorch.",
+        "explained": "Everything that is wrong is explained by what follows.",
+        "unknown": "Some numbers are wrong, and no known fault or pair of known faults gives these"
+        " numbers: the fault is not in the catalogue. The stage is named above.",
+    }
+    line(console, f"{name}: {sentences[d.status]}")
+    for number, finding in enumerate(d.findings, 1):
+        _print_finding(number, finding, d, console)
+    unjudged = {stage for case in d.judgement.cases for stage in case.unjudged}
+    if unjudged:
+        line(console, f"\nnot judged, since not reported: {', '.join(sorted(unjudged))}")
+    for fault in d.inactive:
+        line(console, f"could not be seen: {fault.id} (needs {fault.needs})")
 
 
 def print_diagnosis(name: str, diagnosis: Diagnosis, console: Console) -> None:
@@ -67,7 +90,12 @@ def print_diagnosis(name: str, diagnosis: Diagnosis, console: Console) -> None:
         line(console, f"  {fact}")
 
 
-def _print_finding(number: int, finding: Finding, diagnosis: Diagnosis, console: Console) -> None:
+def _print_finding(
+    number: int,
+    finding: Finding | TrainingFinding,
+    diagnosis: Diagnosis | TrainingDiagnosis,
+    console: Console,
+) -> None:
     fault = finding.fault
     line(console, f"\n{number}. {fault.id}, {equation(fault)}", "bold")
     for edit in fault.edits:

@@ -93,9 +93,11 @@ def _report(case: TrainingCase, index: int, step: Any) -> Report:
     report: Report = {}
     for quantity in (name for name in QUANTITIES if name in step):
         if quantity == "loss":
-            loss = np.asarray(step["loss"], case.dtype)
-            check(loss.ndim == 0, f"{where}: loss: expected a number, got {loss.shape}")
-            report["loss"] = {"loss": loss}
+            loss = np.asarray(step["loss"])
+            got = list(loss.shape) if loss.dtype.kind == "f" else type(step["loss"]).__name__
+            valid = loss.dtype.kind == "f" and loss.ndim == 0
+            check(valid, f"{where}: loss: expected a floating number, got {got}")
+            report["loss"] = {"loss": loss.astype(case.dtype)}
             continue
         arrays = step[quantity]
         check(
@@ -135,9 +137,10 @@ def model_of(weights: Mapping[str, np.ndarray]) -> LanguageModel:
 
 def own_training(
     weights: Mapping[str, np.ndarray], batches: Sequence[Batch], recipe: Recipe
-) -> list[Report]:
+) -> list[dict[str, Any]]:
     """Our own training as an adapter."""
-    return list(replay(model_of(weights), weights, batches, recipe))
+    reports = replay(model_of(weights), weights, batches, recipe)
+    return [report | {"loss": report["loss"]["loss"]} for report in reports]
 
 
 def replay(
