@@ -53,7 +53,8 @@ def test_gates_that_are_mistaken_for_one_another_are_found_in_the_smallest_case(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(layout), "to_theirs", wrong)
         verification = verify(adapter_of(function, name))
-    assert len(verification.divergences) == len(verification.results)
+    failing = {case for case, _ in verification.divergences}
+    assert failing >= {r.case for r in verification.results if not r.case.loud}  # shut gates agree
     assert verification.divergences[0][1].tensor == "h"
 
 

@@ -23,6 +23,7 @@ from torch_oracle.diagnosis import NAMING, PROBES, diagnose
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import Edit
 from torch_oracle.problems import random_problem
+from torch_oracle.trace import Trace
 from torch_oracle.verification import verify
 
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}
@@ -206,3 +207,17 @@ def test_overwritten_arguments_and_caches_show_afterwards_and_in_no_number():
         language_model_backward(1.0, cache)
     again = language_model_backward(1.0, cache).parameters
     assert all(not np.array_equal(again[name], gradient) for name, gradient in first.items())
+
+
+def test_a_gradient_of_zeros_is_not_taken_for_the_exact_one():
+    """A wrong forward pass beside gradients that are not computed: the second must not pass."""
+
+    class Half(Plain):
+        def run(self, problem):
+            trace = super().run(problem)
+            zeros = {n: np.zeros_like(trace.totals[n]) for n in ("dW_hh", "dh0", "dc0")}
+            return Trace({}, {"y": trace.totals["y"]} | zeros)
+
+    diagnosis = diagnose(Half((BY_ID["h-without-tanh"],), "layer", False), sizes=PROBES[:2])
+    assert diagnosis.status != "explained"
+    assert not diagnosis.autograd

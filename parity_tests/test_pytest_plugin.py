@@ -52,7 +52,7 @@ def test_a_right_lstm_passes_beside_the_users_own_tests(folder):
     assert "test_own.py::test_own PASSED" in result.stdout
     assert "adapters_of_a_user:pairs::T1-N2-I3-H4-float64-x1-seed0::call PASSED" in result.stdout
     assert "adapters_of_a_user:pairs::T12-N4-I3-H7-float64-x1-seed11::dW_hh PASSED" in result.stdout
-    assert "97 passed" in result.stdout  # 12 cases of 7 tensors and a call
+    assert "105 passed" in result.stdout  # 13 cases of 7 tensors and a call
 
 
 def test_a_wrong_one_fails_with_the_sentence_and_no_traceback(folder):
@@ -82,7 +82,7 @@ def test_several_processes_collect_the_same_and_x_stops(folder):
     both = [f"--verify-lstm=adapters_of_a_user:{name}" for name in ("pairs", "our_layer")]
     result = run(folder, "-n", "2", *both)
     assert result.returncode == 0, result.stdout
-    assert "241 passed" in result.stdout
+    assert "261 passed" in result.stdout
     result = run(folder, "-x", "--verify-lstm", "adapters_of_a_user:forgetful")
     assert "1 failed" in result.stdout
 
@@ -91,18 +91,18 @@ def test_the_full_mode_has_more_cases(folder):
     option = ("--verify-lstm", "adapters_of_a_user:pairs", "--verify-lstm-full")
     result = run(folder, "--collect-only", "-q", *option)
     assert "T64-N3-I10-H16-float32-x4-seed" in result.stdout
-    assert "769 tests collected" in result.stdout
+    assert "777 tests collected" in result.stdout
 
 
 def test_a_complaint_fails_every_call_with_its_sentence(folder):
     result = run(folder, "--verify-lstm", "adapters_of_a_user:raises")
-    assert "12 failed, 1 passed" in result.stdout
+    assert "13 failed, 1 passed" in result.stdout
     assert "adapters_of_a_user:raises raises RuntimeError: not today (" in result.stdout
 
 
 def test_a_call_that_leaves_something_behind_fails_beside_right_tensors(folder):
     result = run(folder, "--verify-lstm", "adapters_of_a_user:forgets")
-    assert "1 failed, 96 passed" in result.stdout
+    assert "1 failed, 104 passed" in result.stdout
     sentence = "adapters_of_a_user:forgets two calls with the same inputs differ, first in y at"
     assert sentence in result.stdout
 

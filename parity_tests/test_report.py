@@ -105,7 +105,7 @@ def test_the_page_says_what_is_wrong_where_and_how_to_mend_it(doubled_once):
     _, verified, found = doubled_once
     reader = Reader(page(verified, found))
     n = len(verified.divergences)
-    assert f"Wrong: {n} of 3 cases differ from PyTorch; 1 known fault explains all" in reader.text
+    assert f"Wrong: {n} of 4 cases differ from PyTorch; 1 known fault explains all" in reader.text
     case, divergence = verified.divergences[0]
     assert case.name in reader.text
     assert str(divergence) in reader.text
@@ -177,7 +177,7 @@ def test_what_the_user_wrote_is_escaped(doubled_once):
     html = page(verify(adapter), complaint.value)
     assert "<b>" not in html
     text = Reader(html).text
-    assert "Wrong: in none of 3 cases did it return numbers to compare." in text
+    assert "Wrong: in none of 4 cases did it return numbers to compare." in text
     assert "on the problems of the diagnosis it raises ValueError: <b>no</b>" in text
 
 
@@ -185,7 +185,7 @@ def test_a_correct_lstm_has_a_page_that_says_so():
     adapter = adapter_of(correct, "correct")
     verified, found = verify(adapter), diagnose(adapter)
     text = Reader(page(verified, found)).text
-    assert "Right: all 3 cases agree with PyTorch." in text
+    assert "Right: all 4 cases agree with PyTorch." in text
     assert "Nothing wrong was found" in text
     assert "Not returned: h_n, c_n, dh0, dc0." in text
     assert Reader(page(verified, None)).text.count("Nothing wrong was found") == 0
@@ -301,7 +301,7 @@ def test_verify_writes_the_page_with_a_diagnosis_if_it_failed(
     html = tmp_path / "v.html"
     assert Verify(f"{__name__}:{name}", html=html).run() == status
     assert ("bias-gradient-doubled" in html.read_text()) == (status == 1)
-    assert f":{name}: {'FAILED' if status else 'passed'} (3 cases" in capsys.readouterr().out
+    assert f":{name}: {'FAILED' if status else 'passed'} (4 cases" in capsys.readouterr().out
 
 
 def test_a_page_that_cannot_be_written_is_told_in_one_line(tmp_path, capsys):

@@ -403,3 +403,29 @@ def test_the_command_names_what_is_wrong_with_a_training_program(spec, status, s
     if status < 2:
         found = json.loads((tmp_path / "found.json").read_text())
         assert found["status"] == ("explained" if status else "correct")
+
+
+def leaving(weights, batches, recipe):
+    raise SystemExit(0)
+
+
+def clipping_in_place(weights, batches, recipe):
+    reports = own_training(weights, batches, recipe)
+    return [report | {"gradients": report["clipped"]} for report in reports]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (leaving, "sgd: the training adapter raises SystemExit: 0"),
+        (
+            clipping_in_place,
+            r"sgd: step 0: gradients\['lstm.weight_ih_l0'\] and"
+            r" clipped\['lstm.weight_ih_l0'\] are the same memory",
+        ),
+        (max, "training adapter: expected a function"),
+    ],
+)
+def test_more_that_a_training_adapter_must_not_do(function, said):
+    with pytest.raises(InputError, match=said):
+        judge_training(function, cases=[CASES["sgd"]])

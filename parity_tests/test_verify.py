@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from numpy_lstm.errors import InputError
 from parity_tests import handwritten
 from torch_oracle.adapters import adapter, adapter_of, load
 from torch_oracle.compare import K
@@ -228,7 +231,7 @@ def test_a_right_lstm_exits_0_within_seconds(tmp_path):
     result = run("verify", "parity_tests.handwritten:pairs", "--json", tmp_path / "verdict.json")
     assert time.perf_counter() - start < 30  # 2 s on an idle machine
     assert result.returncode == 0, result.stderr
-    assert "parity_tests.handwritten:pairs: passed (12 cases, 7 tensors, layer form)" in (
+    assert "parity_tests.handwritten:pairs: passed (13 cases, 7 tensors, layer form)" in (
         result.stdout
     )
     assert "not judged, since not returned: h_n, c_n, dh0, dc0" in result.stdout
@@ -242,7 +245,7 @@ def test_a_wrong_lstm_exits_1_with_the_divergence_in_a_sentence():
     assert "first divergence, in T1-N2-I3-H4-float64-x1-seed0:" in result.stdout
     assert "dW_hh at total, index [" in result.stdout
     assert "(returned as weight_hh_l0)" in result.stdout
-    assert "divergent: 12 of 12 cases" in result.stdout
+    assert "divergent: 12 of 13 cases" in result.stdout
     assert "return these too to narrow it down: a_i, a_f, " in result.stdout
     assert "parity_tests.handwritten:forgetful: FAILED" in result.stdout
 
@@ -256,7 +259,7 @@ def test_a_complaint_exits_1_and_is_printed_once(tmp_path):
         "complaint: users:mine returns y of the wrong shape: expected [T, N, H] = [1, 2, 4],"
         in (result.stdout)
     )
-    assert "users:mine: FAILED (12 cases, 0 tensors, layer form)" in result.stdout
+    assert "users:mine: FAILED (13 cases, 0 tensors, layer form)" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -279,3 +282,90 @@ def test_unusable_input_exits_2_with_one_line(arguments, message):
 
 def test_an_unknown_subcommand_exits_2():
     assert run("judge").returncode == 2
+
+
+def own(weights, x, h0, c0):
+    """A correct layer, outputs alone."""
+    W, U = weights["weight_ih_l0"], weights["weight_hh_l0"]
+    b, h, c, y = weights["bias_ih_l0"] + weights["bias_hh_l0"], h0, c0, []
+    for x_t in x:
+        i, f, g, o = np.split(x_t @ W.T + h @ U.T + b, 4, axis=1)
+        i, f, o = (1 / (1 + np.exp(-a)) for a in (i, f, o))
+        c = f * c + i * np.tanh(g)
+        h = o * np.tanh(c)
+        y.append(h)
+    return {"y": np.stack(y), "h_n": h, "c_n": c}
+
+
+def narrow_beside_wrong(weights, x, h0, c0):
+    """One array in float32 must not excuse an error of 3e-7 in a float64 one."""
+    result = own(weights, x, h0, c0)
+    return result | {"y": result["y"] * (1 + 3e-7), "h_n": result["h_n"].astype(np.float32)}
+
+
+def half(weights, x, h0, c0):
+    return {"h_n": own(weights, x, h0, c0)["h_n"].astype(np.float16)}
+
+
+def overflowing(weights, x, h0, c0):
+    """exp(a) / (1 + exp(a)) is NaN where exp overflows."""
+    result = own(weights, x, h0, c0)
+    with np.errstate(all="ignore"):
+        nan = sum(np.exp(w).sum() * 0 for n, w in weights.items() if n.startswith("bias"))
+    return {name: array + nan for name, array in result.items()}
+
+
+def test_each_array_is_judged_in_its_own_dtype():
+    assert verify(adapter_of(own, "own")).passed
+    wrong = verify(adapter_of(narrow_beside_wrong, "wrong"))
+    assert not wrong.passed
+    assert {divergence.tensor for _, divergence in wrong.divergences} == {"h"}
+
+
+def test_half_precision_is_refused():
+    (complaint,) = verify(adapter_of(half, "half")).complaints
+    assert complaint.startswith("returns h_n of dtype float16; expected float32 or float64")
+
+
+def test_arguments_beyond_the_range_of_exp_are_tried():
+    verification = verify(adapter_of(overflowing, "overflowing"))
+    assert not verification.passed
+    assert {case.loud for case, _ in verification.divergences} == {True}
+
+
+def lists_of_tensors(weights, x, h0, c0):
+    return {"y": [torch.zeros(2, requires_grad=True)] * len(x)}
+
+
+def weights_to_lists(weights, x, h0, c0):
+    result = own(weights, x, h0, c0)
+    weights["weight_hh_l0"] = weights["weight_hh_l0"].tolist()
+    return result
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lists_of_tensors, "returns y as a list; expected an array of floating numbers"),
+        (weights_to_lists, "changes its input weights['weight_hh_l0'], first at index []"),
+    ],
+)
+def test_what_is_no_array_is_told(function, said):
+    (complaint,) = verify(adapter_of(function, "mine")).complaints
+    assert complaint.startswith(said)
+
+
+def leaving():
+    raise SystemExit(0)
+
+
+def test_a_factory_that_leaves_python_does_not_pass():
+    with pytest.raises(InputError, match="leaving: calling it raises SystemExit"):
+        adapter_of(leaving, "leaving")
+
+
+def test_a_case_that_cannot_be_judged_does_not_pass():
+    result = verify(adapter_of(own, "own")).results[0]
+    lost = replace(result, comparison=replace(result.comparison, undetermined=("a_i", 0)))
+    assert result.passed
+    assert not lost.passed

@@ -167,7 +167,8 @@ class Adapter:
             for name, value in given.items()
         }
         try:
-            returned = self.function(**arguments)
+            with np.errstate(all="ignore"):  # the numbers are judged, not the warnings
+                returned = self.function(**arguments)
         except Complaint:
             raise
         except (Exception, SystemExit) as error:
@@ -254,7 +255,7 @@ def adapter_of(found: Any, name: str) -> Adapter:
     if _makes_something(found):
         try:
             found = found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"{name}: calling it raises {_told(error)}") from error
     if isinstance(found, nn.Module):
         return _of_module(wrap(found, name), name)
@@ -338,7 +339,8 @@ def _check_unchanged(given: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
         raise Complaint(f"adds or removes {name}; expected the dict of weights to stay as it is")
     for name, before in flat.items():
         after = now[name]
-        same = after.shape == before.shape and after.dtype == before.dtype
+        kept = isinstance(after, np.ndarray)
+        same = kept and after.shape == before.shape and after.dtype == before.dtype
         changed = np.argwhere(before != after) if same else np.zeros((1, 0), int)
         if len(changed):
             raise Complaint(

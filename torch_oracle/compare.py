@@ -71,7 +71,7 @@ class Comparison:
     @property
     def worst(self) -> float:
         """The largest distance of all."""
-        return max(self.by_tensor().values())
+        return max(self.by_tensor().values(), default=np.nan)
 
     def by_tensor(self) -> dict[str, float]:
         """The largest distance of each tensor that was judged, over steps and total."""

@@ -178,7 +178,8 @@ class _Probe:
                     exact = slope(self.problem, input, direction)
                 observed = self.observed[name]
                 far = abs(float((observed * block).sum()) - exact)
-                result[name] = far / (_roundoff(observed) * float(np.abs(observed).sum()) or 1.0)
+                unit = _roundoff(observed) * max(float(np.abs(observed).sum()), abs(exact))
+                result[name] = 0.0 if far == 0 else far / unit if unit else np.inf
         return {name: far if np.isfinite(far) else np.inf for name, far in result.items()}
 
     def _distances(self, replayed: Facts) -> dict[str, float]:

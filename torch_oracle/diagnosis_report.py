@@ -66,6 +66,8 @@ def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: C
     line(console, f"{name}: {sentences[d.status]}")
     for number, finding in enumerate(d.findings, 1):
         _print_finding(number, finding, d, console)
+    for pair in d.alternatives:
+        line(console, f"\nor instead: {' and '.join(fault.id for fault in pair)}")
     unjudged = {stage for case in d.judgement.cases for stage in case.unjudged}
     if unjudged:
         line(console, f"\nnot judged, since not reported: {', '.join(sorted(unjudged))}")

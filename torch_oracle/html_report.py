@@ -113,12 +113,16 @@ class Cell:
 
     @property
     def level(self) -> int:
-        """0 to 7; above 1, the distance exceeds K."""
+        """0 to 7; above 1, the distance exceeds K. What could not be judged is the worst."""
+        if math.isnan(self.distance):
+            return len(LEVELS)
         return sum(self.distance > end for end in LEVELS)
 
     @property
     def text(self) -> str:
         """In at most five characters."""
+        if math.isnan(self.distance):
+            return "?"
         if math.isinf(self.distance):
             return "∞"
         if self.distance < 1e3:
@@ -204,7 +208,9 @@ def panels(comparison: Comparison) -> Iterator[Panel]:
     names = [name for name in ordered(comparison) if name in comparison.steps]
     for title, gradients in (("Values, forward", False), ("Gradients, backward", True)):
         chosen = [name for name in names if (name[0] == "d") == gradients]
-        chosen.sort(key=lambda name: -float(comparison.steps[name].max()))
+        chosen.sort(
+            key=lambda name: -float(np.nan_to_num(comparison.steps[name], nan=np.inf).max())
+        )
         if chosen:
             yield _panel(title, {name: comparison.steps[name] for name in chosen[:CURVES]})
 

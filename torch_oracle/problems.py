@@ -29,10 +29,10 @@ def random_parameters(
 
 
 def loud(problem: Problem) -> Problem:
-    """A language model's problem with logits far beyond the range of exp."""
-    name = "projection.bias"
-    bias = problem.parameters[name] * 2000
-    return replace(problem, parameters={**problem.parameters, name: bias})
+    """The same with arguments far beyond the range of exp: logits, or a layer's pre-activations."""
+    name = "projection.bias" if problem.targets is not None else "bias"
+    scaled = {n: a * 2000 for n, a in problem.parameters.items() if n.startswith(name)}
+    return replace(problem, parameters={**problem.parameters, **scaled})
 
 
 def random_sizes(rng: np.random.Generator) -> Sizes:

@@ -158,11 +158,11 @@ def _arrays(returned: Any, names: Mapping[str, Known]) -> dict[str, np.ndarray]:
 
 
 def _array(name: str, value: Any, shape: Shape) -> np.ndarray:
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
     try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu().numpy()
         array = np.array(value)
-    except ValueError:  # a ragged list
+    except Exception:  # a ragged list, a list of tensors, a tensor of a dtype that NumPy lacks
         array = np.array(None)
     if array.dtype.kind == "O":
         raise Complaint(
@@ -173,6 +173,11 @@ def _array(name: str, value: Any, shape: Shape) -> np.ndarray:
         raise Complaint(
             f"returns {name} of dtype {array.dtype}; expected a floating dtype,"
             " such as that of the weights"
+        )
+    if array.itemsize < 4:
+        raise Complaint(
+            f"returns {name} of dtype {array.dtype}; expected float32 or float64, in which the"
+            " verdict is sharp"
         )
     if array.shape != sizes(shape):
         raise Complaint(_wrong_shape(name, array.shape, shape))

@@ -50,7 +50,10 @@ def run_adapter(function: TrainingAdapter, case: TrainingCase) -> list[Report]:
         InputError: the function asks for other arguments, raises, or returns something of another
             form than the module says.
     """
-    taken = tuple(inspect.signature(function).parameters)
+    try:
+        taken = tuple(inspect.signature(function).parameters)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"training adapter: expected a function, {error}") from error
     check(
         sorted(taken) == sorted(ARGUMENTS),
         f"training adapter: expected the parameters {', '.join(ARGUMENTS)}, got"
@@ -63,7 +66,7 @@ def run_adapter(function: TrainingAdapter, case: TrainingCase) -> list[Report]:
     ]
     try:
         returned = function(weights=weights, batches=batches, recipe=case.recipe)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kind = type(error).__name__
         raise InputError(f"{case.name}: the training adapter raises {kind}: {error}") from error
     check(
@@ -105,6 +108,13 @@ def _report(case: TrainingCase, index: int, step: Any) -> Report:
             f"{where}: {quantity}: expected a dict of {', '.join(case.weights)}",
         )
         for name, weight in case.weights.items():
+            clipped_in_place = quantity == "clipped" and case.recipe.max_norm is not None
+            if clipped_in_place and name in report.get("gradients", {}):
+                check(
+                    not np.shares_memory(report["gradients"][name], arrays[name]),
+                    f"{where}: gradients[{name!r}] and clipped[{name!r}] are the same memory;"
+                    " report a copy from before the clipping",
+                )
             _check_like(f"{where}: {quantity}[{name!r}]", arrays[name], weight)
         report[quantity] = {name: arrays[name] for name in case.weights}
     return report

@@ -13,7 +13,7 @@ from torch_oracle.adapters import COTANGENTS, OPTIONAL, Adapter
 from torch_oracle.compare import Comparison, Divergence, K
 from torch_oracle.problems import Sizes, loud
 from torch_oracle.returned import Complaint, Returned
-from torch_oracle.trace import Problem, in_dtype
+from torch_oracle.trace import Problem, Trace, in_dtype
 
 Mode = Literal["quick", "full"]
 QUICK: tuple[tuple[Sizes, str, float], ...] = (
@@ -53,7 +53,7 @@ class Case:
     seed: int
     ragged: bool = False
     loud: bool = False
-    """Of a language model: logits beyond the range of exp."""
+    """Arguments beyond the range of exp; see `problems.loud`."""
 
     @property
     def name(self) -> str:
@@ -85,7 +85,12 @@ class Result:
     @property
     def passed(self) -> bool:
         """Whether nothing is wrong."""
-        return self.complaint is None and self.comparison is not None and self.first is None
+        return (
+            self.complaint is None
+            and self.comparison is not None
+            and self.first is None
+            and self.comparison.undetermined is None
+        )
 
     @property
     def first(self) -> Divergence | None:
@@ -190,16 +195,16 @@ def cases(adapter: Adapter, mode: Mode = "quick") -> list[Case]:
             drawn += [
                 (sizes, dtype, s) for dtype, s in product(("float64", "float32"), SCALES)
             ] * times
-    found: dict[str, Case] = {}
+    found: list[Case] = []
     for seed, ((T, N, I, H), dtype, scale) in enumerate(drawn):
         I, H = adapter.fixed or (I, H)
         N = 1 if adapter.options.single else N
         ragged = "lengths" in adapter.takes and min(T, N) > 1 and seed % 2 == 1
         case = Case((T, N, I, H), dtype, scale, seed, ragged)
-        found.setdefault(case.name, case)
-    if adapter.form == "language model":
-        found["loud"] = replace(list(found.values())[-1], loud=True)
-    return list(found.values())
+        found.append(case)
+        if len(found) == len(QUICK):
+            found.append(replace(case, loud=True))
+    return found
 
 
 def judge(adapter: Adapter, case: Case) -> Result:
@@ -209,8 +214,7 @@ def judge(adapter: Adapter, case: Case) -> Result:
         returned = adapter.call(problem)
     except Complaint as complaint:
         return Result(case, None, str(complaint))
-    seen = in_dtype(problem, returned.dtype)  # by a program that computes in a narrower one
-    comparison = compare.judge(returned.trace, seen, partial=True)
+    comparison = _compared(returned, problem)
     names = tuple(returned.names.items())
     result = Result(case, comparison, None, names, returned.notes)
     try:
@@ -221,12 +225,38 @@ def judge(adapter: Adapter, case: Case) -> Result:
     if difference is None:
         return result
     if again.trace.steps.keys() == returned.trace.steps.keys():
-        second = compare.judge(again.trace, seen, partial=True)
+        second = _compared(again, problem)
         if second.first is None and comparison.first is None:
             return replace(result, notes=(*result.notes, f"{difference}, within rounding"))
     return replace(
         result, complaint=f"{difference}; expected that nothing is kept from call to call"
     )
+
+
+def _compared(returned: Returned, problem: Problem) -> Comparison:
+    """Each tensor compared in its own dtype, with the problem as it looks in that dtype."""
+    dtypes = [a.dtype for a in (returned.trace.totals | returned.trace.steps).values() if a.ndim]
+    parts = []
+    for dtype in sorted({*dtypes, returned.dtype}, key=str, reverse=True):
+
+        def own(arrays: dict[str, np.ndarray], dtype: np.dtype = dtype) -> dict[str, np.ndarray]:
+            # A lone number may be Python's; it is as exact as the narrowest array.
+            return {
+                n: a for n, a in arrays.items() if (a.dtype if a.ndim else returned.dtype) == dtype
+            }
+
+        trace = Trace(own(returned.trace.steps), own(returned.trace.totals))
+        parts.append(compare.judge(trace, in_dtype(problem, dtype), partial=True))
+    result = parts[0]
+    for part in parts[1:]:
+        result = Comparison(
+            result.steps | part.steps,
+            result.totals | part.totals,
+            result.first or part.first,
+            result.divergences | part.divergences,
+            result.undetermined or part.undetermined,
+        )
+    return result
 
 
 def verify(adapter: Adapter, mode: Mode = "quick") -> Verification:

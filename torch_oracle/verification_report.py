@@ -17,6 +17,11 @@ def print_verification(verification: Verification, console: Console) -> None:
         line(console, f"first divergence, in {case.name}:")
         line(console, f"  {sentence(divergence, v.names)}")
         line(console, f"  divergent: {len(v.divergences)} of {len(v.results)} cases")
+    for result in v.results:
+        if result.comparison is not None and result.comparison.undetermined is not None:
+            tensor, step = result.comparison.undetermined
+            place = f"{result.case.name}: from {tensor} at step {step} on nothing can be judged"
+            line(console, f"{place}: rounding alone changes it by as much as its own width")
     for title, groups in (("complaint", v.complaints), ("note", v.notes)):
         for text, cases in groups.items():
             line(console, f"{title}: {v.adapter} {text} {_where(cases)}")
