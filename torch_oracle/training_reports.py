@@ -176,6 +176,7 @@ def replay(
         step = training_step(model, recipe, position, batch, lr, index=index)
         clipped, _ = clip(recipe, step.gradients)
         loss = np.asarray(step.loss, step.gradients["projection.bias"].dtype)
+        clipped = {name: array.copy() for name, array in clipped.items()}
         report: Report = {"loss": {"loss": loss}, "gradients": step.gradients, "clipped": clipped}
         report |= {name: step.after.optimizer[name] for name in moments(recipe)}
         yield report | {"weights": dict(step.after.parameters)}
