@@ -7,8 +7,9 @@ whichever is larger. Two correct programs differ by a few of these units,
 whatever the dtype, the sizes and the conditioning. docs/derivation.md gives the reasons.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -313,3 +314,14 @@ def judge(
 def check_parity(problem: Problem, *, seed: int = 0, twins: int = TWINS) -> Comparison:
     """`judge` of the hand-written code."""
     return judge(numpy_trace(problem), problem, seed=seed, twins=twins)
+
+
+def plain(value: Any) -> Any:
+    """The same in what JSON has: lists for tuples, strings for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(value)
+    return value

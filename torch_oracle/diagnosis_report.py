@@ -6,11 +6,10 @@ from typing import Any
 from rich.console import Console
 
 from torch_oracle.catalogue import LEGEND
-from torch_oracle.compare import K
+from torch_oracle.compare import K, plain
 from torch_oracle.diagnosis import NAMING, Diagnosis, Finding
 from torch_oracle.faults import Fault
 from torch_oracle.training_diagnosis import TrainingDiagnosis, TrainingFinding
-from torch_oracle.verification import plain
 from torch_oracle.verification_report import line, shown
 
 AUTOGRAD = (

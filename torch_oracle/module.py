@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from numpy_lstm.lstm import LSTM
-from torch_oracle.trace import Problem, contribution
+from torch_oracle.trace import Problem, contribution, gradient
 
 
 def torch_lstm(config: LSTM, parameters: Mapping[str, np.ndarray]) -> nn.LSTM:
@@ -83,8 +83,3 @@ def run_lstm(
     result |= {f"d{n}": gradient(leaf) for n, leaf in zip(("x", "h0", "c0"), leaves, strict=True)}
     result |= {name: gradient(parameter) for name, parameter in module.named_parameters()}
     return {name: tensor.detach().numpy() for name, tensor in result.items()}
-
-
-def gradient(tensor: torch.Tensor) -> torch.Tensor:
-    """What autograd left in `.grad`; zero where nothing came."""
-    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad

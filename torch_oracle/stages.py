@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from torch_oracle.compare import K, deviations, distances
+from torch_oracle.compare import TWINS, K, deviations, distances, plain
 from torch_oracle.lockstep import norm_roundoffs, torch_clip, torch_optimizer
 from torch_oracle.oracle import Oracle
 from torch_oracle.trace import Problem, Trace, contribution, torch_trace
@@ -35,8 +35,6 @@ STAGE_OF: dict[str, Stage] = {
     "weights": "update",
 }
 """The stage that computes a reported quantity."""
-TWINS = 4
-"""Noisy runs of torch beside the exact one."""
 
 Arrays = Mapping[str, np.ndarray]
 States = tuple[np.ndarray, np.ndarray]
@@ -102,17 +100,6 @@ class TrainingJudgement:
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts; a distance that is not finite is a string."""
         return {"passed": self.passed, "cases": [plain(asdict(case)) for case in self.cases]}
-
-
-def plain(value: Any) -> Any:
-    """The same in what JSON has."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else str(value)
-    return value
 
 
 def judge_training(

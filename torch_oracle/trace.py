@@ -272,12 +272,12 @@ def torch_trace(problem: Problem, noise: Noise | None = None) -> Trace:
         more, sums = direction.layout(alive)
         steps, magnitudes = steps | more, magnitudes | sums
     totals = {"h_n": h_n.detach(), "c_n": c_n.detach()}
-    totals |= {"dh0": _gradient(h0), "dc0": _gradient(c0)}
+    totals |= {"dh0": gradient(h0), "dc0": gradient(c0)}
     if loss is not None:
         totals["loss"] = loss.detach()
     else:
-        totals |= {"y": _blank(y.detach(), alive), "dx": _blank(_gradient(x), alive)}
-    totals |= {contribution(name): _gradient(leaf) for name, leaf in leaves.items()}
+        totals |= {"y": _blank(y.detach(), alive), "dx": _blank(gradient(x), alive)}
+    totals |= {contribution(name): gradient(leaf) for name, leaf in leaves.items()}
     return Trace(_arrays(steps), _arrays(totals), {} if noise is not None else _arrays(magnitudes))
 
 
@@ -344,7 +344,7 @@ class _Direction:
             return _blank(torch.stack([record[name].detach() for record in records]), alive)
 
         def gradients(name: str) -> torch.Tensor:
-            return torch.stack([_gradient(record[name]) for record in records])
+            return torch.stack([gradient(record[name]) for record in records])
 
         a, da = (
             block.chunk(len(gates), dim=2) for block in (values("a"), _blank(gradients("a"), alive))
@@ -354,7 +354,7 @@ class _Direction:
         steps |= {name: values(name) for name in ("a_i", "a_f", "a_o") if name in records[0]}
         steps |= {f"da_{gate}": block for gate, block in zip(gates, da, strict=True)}
         steps |= {f"d{name}": _blank(gradients(name), alive) for name in ("h", "c")}
-        steps["dx"] = _blank(_gradient(self._x), alive)
+        steps["dx"] = _blank(gradient(self._x), alive)
         steps = {name + self._label: tensor for name, tensor in steps.items()}
         bases = list(self._weights)
         contributions = {
@@ -384,7 +384,7 @@ class _Direction:
             "weight_hh": product(da, h_prev),
         } | dict.fromkeys(("bias", "bias_ih", "bias_hh"), da.sum(dim=1))
         if "weight_hr" in self._weights:
-            dh = torch.stack([_gradient(record["h"]) for record in self._records])
+            dh = torch.stack([gradient(record["h"]) for record in self._records])
             sums["weight_hr"] = product(_blank(dh, alive).abs(), values("m"))
         if "weight_ch" in self._weights:
             *reading, (_, da_o) = enumerate(da.chunk(3 if self._config.coupled else 4, dim=2))
@@ -424,7 +424,7 @@ class _Projection:
             for name in ("logits", "loss")
         }
         gradients = {
-            name: torch.stack([_gradient(record[name]) for record in self._records])
+            name: torch.stack([gradient(record[name]) for record in self._records])
             for name in ("logits", *self._leaves)
         }
         steps = {name: _blank(tensor, alive) for name, tensor in stacked.items()}
@@ -455,7 +455,7 @@ def _leaf(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).detach().requires_grad_()
 
 
-def _gradient(tensor: torch.Tensor) -> torch.Tensor:
+def gradient(tensor: torch.Tensor) -> torch.Tensor:
     """The gradient, zero where the scalar did not depend on the tensor."""
     return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 

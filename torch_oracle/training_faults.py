@@ -60,6 +60,14 @@ RAGGED = "sequences of different lengths in a batch"
 CARRIED = "batches that continue the one before"
 CLIPPING = "gradients whose norm exceeds max_norm"
 DECAY = "weight decay above zero"
+ADD_OLD = Edit(
+    apply_gradients,
+    "clipped, coefficients = clip(",
+    'for name, old in before.optimizer.get("gradients", {}).items():\n'
+    "        gradients[name] += old\n"
+    "    clipped, coefficients = clip(",
+)
+"""Add what the step before left among the optimiser's state."""
 
 BATCH = (
     _fault(
@@ -214,13 +222,7 @@ STATE = (
         "gradients-not-zeroed",
         "gradient",
         (
-            Edit(
-                apply_gradients,
-                "clipped, coefficients = clip(",
-                'for name, old in before.optimizer.get("gradients", {}).items():\n'
-                "        gradients[name] += old\n"
-                "    clipped, coefficients = clip(",
-            ),
+            ADD_OLD,
             Edit(
                 apply_gradients,
                 "Position(parameters, optimizer, state)",
@@ -237,13 +239,7 @@ STATE = (
         "unclipped-gradients-not-zeroed",
         "gradient",
         (
-            Edit(
-                apply_gradients,
-                "clipped, coefficients = clip(",
-                'for name, old in before.optimizer.get("gradients", {}).items():\n'
-                "        gradients[name] += old\n"
-                "    clipped, coefficients = clip(",
-            ),
+            ADD_OLD,
             Edit(
                 apply_gradients,
                 "Position(parameters, optimizer, state)",

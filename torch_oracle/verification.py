@@ -1,6 +1,5 @@
 """Is someone's LSTM right? Random cases, each judged tensor by tensor by the rule K = 16."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -10,7 +9,7 @@ import numpy as np
 
 from torch_oracle import compare
 from torch_oracle.adapters import COTANGENTS, OPTIONAL, Adapter
-from torch_oracle.compare import Comparison, Divergence, K
+from torch_oracle.compare import Comparison, Divergence, K, plain
 from torch_oracle.problems import Sizes, loud
 from torch_oracle.returned import Complaint, Returned
 from torch_oracle.trace import Problem, Trace, in_dtype
@@ -321,12 +320,3 @@ def _divergence_json(divergence: Divergence | None) -> dict[str, Any] | None:
     if divergence is None:
         return None
     return asdict(divergence) | {"sentence": str(divergence)}
-
-
-def plain(value: Any) -> Any:
-    """With lists for tuples, and strings for NaN and infinity, which JSON lacks."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
