@@ -18,8 +18,9 @@ from rich.progress import track
 from rich.table import Table
 from threadpoolctl import ThreadpoolController
 
+from numpy_lstm.roundoff import K
 from parity_tests.problems import random_problem
-from torch_oracle.compare import Comparison, K, check_parity
+from torch_oracle.compare import Comparison, check_parity
 from torch_oracle.trace import Problem
 
 SCALES = (0.05, 1.0, 8.0, 30.0, 1e3)

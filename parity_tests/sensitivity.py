@@ -22,9 +22,10 @@ from rich.table import Table
 
 from numpy_lstm import layer
 from numpy_lstm.lstm import lstm_backward, lstm_forward
+from numpy_lstm.roundoff import K
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
-from torch_oracle.compare import Comparison, K, compare, deviations
+from torch_oracle.compare import Comparison, compare, deviations
 from torch_oracle.trace import Problem, Trace, in_dtype, numpy_trace, torch_trace
 
 FORWARD = ("i", "f", "g", "o")

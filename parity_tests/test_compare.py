@@ -7,10 +7,10 @@ import pytest
 
 import torch_oracle.compare
 from numpy_lstm import layer
+from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
-from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import Comparison, K, check_parity, compare, deviations, distance, order
+from torch_oracle.compare import Comparison, check_parity, compare, deviations, order
 from torch_oracle.trace import Problem, Trace, in_dtype, moved, numpy_trace, torch_trace
 
 

@@ -12,11 +12,11 @@ import pytest
 from numpy_lstm import layer
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM, dropout_masks, lstm_forward
+from numpy_lstm.roundoff import K, Noise, distance, distances
 from numpy_lstm.stepping import LSTMCell
 from parity_tests.problems import public_totals, random_problem
 from parity_tests.test_cell import OPTIONS
-from torch_oracle.arithmetic import Noise
-from torch_oracle.compare import K, check_parity, distance, distances
+from torch_oracle.compare import check_parity
 from torch_oracle.module import module_totals
 from torch_oracle.trace import CONTRIBUTIONS, in_dtype, moved, numpy_trace, torch_trace
 

@@ -8,10 +8,10 @@ import pytest
 
 from numpy_lstm.experiment import CountingExperiment
 from numpy_lstm.optimizers import Adam
+from numpy_lstm.roundoff import K
 from numpy_lstm.tasks.text import TextTask
 from numpy_lstm.training import Step, Validation, train
 from parity_tests.planting import planted
-from torch_oracle.compare import K
 from torch_oracle.faults import faulty
 from torch_oracle.lockstep import FACTOR, Agreement, lockstep
 from torch_oracle.report import LockstepSummary

@@ -16,9 +16,9 @@ from numpy_lstm.language_model import (
     predict,
 )
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward, packed_backward
+from numpy_lstm.roundoff import K, distance
 from parity_tests.problems import random_parameters, random_problem
 from parity_tests.test_cell import OPTIONS
-from torch_oracle.compare import K, distance
 
 
 def model_and_sequences(dtype=np.float64):

@@ -11,8 +11,9 @@ from torch.testing._internal.common_modules import module_db
 
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
+from numpy_lstm.roundoff import K, distance
 from parity_tests.problems import public_totals, random_problem
-from torch_oracle.compare import K, check_parity, deviations, distance
+from torch_oracle.compare import check_parity, deviations
 from torch_oracle.module import module_totals
 from torch_oracle.trace import Problem, contribution
 

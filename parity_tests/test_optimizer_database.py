@@ -7,7 +7,7 @@ from torch.testing._internal.common_optimizers import optim_db
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.optimizers import SGD, Adam, AdamW
-from torch_oracle.compare import K, distance
+from numpy_lstm.roundoff import K, distance
 
 KINDS = {torch.optim.SGD: SGD, torch.optim.Adam: Adam, torch.optim.AdamW: AdamW}
 CASES = [

@@ -15,7 +15,7 @@ from numpy_lstm.optimizers import (
     clip_global_norm,
     learning_rate,
 )
-from torch_oracle.compare import K, distance
+from numpy_lstm.roundoff import K, distance
 
 CASES: dict[str, tuple[SGD | Adam | AdamW, Callable[[list], torch.optim.Optimizer]]] = {
     "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from numpy_lstm.batching import Batch
+from numpy_lstm.roundoff import K, distance
 from parity_tests.problems import random_problem
-from torch_oracle.compare import K, check_parity, compare, deviations, distance
+from torch_oracle.compare import check_parity, compare, deviations
 from torch_oracle.oracle import Oracle
 from torch_oracle.trace import (
     CONTRIBUTIONS,

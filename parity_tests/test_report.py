@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.roundoff import K
 from parity_tests import handwritten
 from torch_oracle import __main__ as command_line
 from torch_oracle import verification
 from torch_oracle.__main__ import Catalogue, Diagnose, Verify
 from torch_oracle.adapters import adapter_of
 from torch_oracle.catalogue import CELL_FAULTS, FAULTS, catalogue
-from torch_oracle.compare import K
 from torch_oracle.diagnosis import Diagnosis, Finding, diagnose
 from torch_oracle.diagnosis_report import AUTOGRAD, diagnosis_json, print_diagnosis
 from torch_oracle.html_report import Cell, page, rows, summary, telling

@@ -16,12 +16,12 @@ from torch.nn import functional
 from numpy_lstm import optimizers
 from numpy_lstm.errors import InputError
 from numpy_lstm.optimizers import SGD, Adam, global_norm
+from numpy_lstm.roundoff import K
 from parity_tests.planting import planted
 from parity_tests.training_fault_campaign import (
     faulty_adapter,
     outcome,
 )
-from torch_oracle.compare import K
 from torch_oracle.faults import faulty
 from torch_oracle.stages import judge_training
 from torch_oracle.training_cases import training_cases

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.roundoff import K
 from parity_tests import handwritten
 from torch_oracle.adapters import adapter, adapter_of, load
-from torch_oracle.compare import K
 from torch_oracle.verification import SCALES, Case, cases, judge, verify
 
 ROOT = Path(__file__).parents[1]

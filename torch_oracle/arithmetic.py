@@ -7,27 +7,18 @@ and in the derivative that is taken from it. (Moving the inputs alone would not 
 hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
 Carlo arithmetic (Parker 1997) with the noise where LSTM implementations legitimately differ.
 
-Noise as small as the roundoff of the arithmetic it is added in would be rounded to nothing or to a
-whole ulp. The arithmetic is therefore always float64, where the roundoff of float32 is resolved,
-and for float64 problems the noise is AMPLITUDE times too large and its effect divided by that.
+`numpy_lstm.roundoff.Noise` draws it.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from numpy_lstm.roundoff import Noise
+
 Tensors = dict[str, torch.Tensor]
-
-AMPLITUDE = 256.0
-"""Noise of float64 problems, in units of one to two roundoffs.
-
-What it moves is then resolved to 1/256 of that. More would exaggerate the products of two vanishing
-factors (derivatives of saturated gates), which grow with its square.
-"""
 
 
 class Exact:
@@ -79,54 +70,6 @@ class Kernel:
         return gates | {"c": c, "m": m}
 
 
-def amplitude(dtype: np.dtype) -> float:
-    """Noise of a problem of this dtype, in units of one to two of its roundoffs."""
-    return AMPLITUDE if dtype == np.float64 else 1.0
-
-
-class Noise:
-    """Reproducible random moves, in float64, by what rounding in another dtype would do.
-
-    Args:
-        seed: a whole number, or several.
-        dtype: of the problem, float32 or float64.
-    """
-
-    def __init__(self, seed: int | Sequence[int], dtype: np.dtype) -> None:
-        self._rng = np.random.default_rng(seed)
-        self.amplitude = amplitude(dtype)
-        self._roundoff = self.amplitude * float(np.finfo(dtype).eps) / 2
-        self._tiny = self.amplitude * float(np.finfo(dtype).tiny)
-
-    def _units(self, shape: tuple[int, ...]) -> np.ndarray:
-        """One to two units up or down: always a move, and two seldom cancel."""
-        uniform = self._rng.uniform(-1.0, 1.0, shape)
-        return uniform + np.copysign(1.0, uniform)
-
-    def moved(self, array: np.ndarray) -> np.ndarray:
-        """Each element moved by one to two roundoffs of itself; zeros and integers stay."""
-        if not np.issubdtype(array.dtype, np.floating):
-            return array
-        return array * (1 + self._roundoff * self._units(array.shape))
-
-    def factors(self, shape: tuple[int, ...]) -> np.ndarray:
-        """What multiplies a parameter once for all steps, and once more at each step.
-
-        Products with it may be rounded alike at every step, as where the input is constant, or
-        differently. Half of the variance is for either.
-        """
-        return 1 + 0.5**0.5 * self._roundoff * self._units(shape)
-
-    def computed(self, output: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """A function's value moved by one to two roundoffs of the given scale.
-
-        Below the smallest normal number nothing is certain: exp overflows, and 1 / (1 + exp(-a))
-        is 0 where another formula has a number.
-        """
-        units = torch.from_numpy(self._units(tuple(output.shape)))
-        return output + units * (scale.abs() * self._roundoff + self._tiny)
-
-
 class Noisy:
     """The same functions with one to two units of roundoff of noise on every value."""
 
@@ -137,22 +80,25 @@ class Noisy:
         """One step's own copy of a parameter of any shape, whose gradient is that step's share."""
         return weight * torch.from_numpy(self._noise.factors(tuple(weight.shape)))
 
+    def _computed(self, output: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self._noise.computed(output.numpy(), scale.numpy()))
+
     def sigmoid(self, a: torch.Tensor) -> torch.Tensor:
         """Of a tensor of any shape."""
         exact = a.detach().sigmoid()
-        s = self._noise.computed(exact, exact)
+        s = self._computed(exact, exact)
         return _FromOutput.apply(a, s, s * (1 - s))
 
     def tanh(self, a: torch.Tensor) -> torch.Tensor:
         """Of a tensor of any shape."""
         exact = a.detach().tanh()
-        y = self._noise.computed(exact, exact)
+        y = self._computed(exact, exact)
         return _FromOutput.apply(a, y, 1 - y * y)
 
     def complement(self, i: torch.Tensor) -> torch.Tensor:
         """1 - i of coupled gates, whose rounding is relative to itself and not to a small i."""
         exact = 1 - i.detach()
-        return _FromOutput.apply(i, self._noise.computed(exact, exact), -torch.ones_like(exact))
+        return _FromOutput.apply(i, self._computed(exact, exact), -torch.ones_like(exact))
 
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [N, V].
@@ -161,7 +107,7 @@ class Noisy:
         """
         exact = functional.log_softmax(logits.detach(), dim=1)
         scale = logits.detach().abs().amax(dim=1, keepdim=True).clamp(min=1)
-        return _NoisyLogSoftmax.apply(logits, self._noise.computed(exact, scale))
+        return _NoisyLogSoftmax.apply(logits, self._computed(exact, scale))
 
 
 Arithmetic = Exact | Noisy

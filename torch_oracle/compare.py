@@ -1,11 +1,4 @@
-"""Is it equal? Distances in units of roundoff, and where two runs part first.
-
-The distance of two tensors is their largest absolute difference, divided by what cannot be told
-from nothing: the roundoff of the reference tensor's largest magnitude (of a sum, of its terms'), or
-how far the reference itself moves when its inputs and activations move by one to two roundoffs,
-whichever is larger. Two correct programs differ by a few of these units,
-whatever the dtype, the sizes and the conditioning. docs/derivation.md gives the reasons.
-"""
+"""Is it equal? Traces compared in units of roundoff, and where two runs part first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from torch_oracle.arithmetic import Noise, amplitude
+from numpy_lstm.roundoff import K, Noise, amplitude, distances
 from torch_oracle.trace import (
     CONTRIBUTIONS,
     GRADIENTS,
@@ -25,8 +18,6 @@ from torch_oracle.trace import (
     torch_trace,
 )
 
-K = 16.0
-"""Largest distance of two correct results. The largest seen in correct runs is in README.md."""
 ARGUMENTS = ("a_i", "a_f", "a_g", "a_o", "c", "logits")
 """What sigmoid, tanh and softmax are taken of."""
 TWINS = 4
@@ -81,53 +72,6 @@ class Comparison:
             worst[name].append(distance)
         judged = {name: [d for d in far if not np.isnan(d)] for name, far in worst.items()}
         return {name: float(max(far)) for name, far in judged.items() if far}
-
-
-def distances(
-    actual: np.ndarray,
-    reference: np.ndarray,
-    noise: Sequence[np.ndarray] = (),
-    magnitudes: np.ndarray | None = None,
-) -> np.ndarray:
-    """Distance of each pair of tensors along the first axis; see the module.
-
-    Args:
-        actual: the tensors to judge [T, ...].
-        reference: those to judge them by, of the same shape.
-        noise: how far the reference moves with noise (`deviations`), once for each noisy twin;
-            without any, roundoff alone counts.
-        magnitudes: for tensors that are sums of n terms, the sum of the terms' magnitudes times
-            the root of n. Terms that cancel leave their rounding behind: the error of a sum is of
-            the order of root n times the roundoff of that sum (Higham & Mary 2019, "A new approach
-            to probabilistic rounding error analysis"), and at most n - 1 times.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    if actual.shape != reference.shape:
-        raise ValueError(f"expected shape {reference.shape}, got {actual.shape}")
-
-    def largest(array: np.ndarray) -> np.ndarray:
-        return np.abs(array).reshape(len(array), -1).max(axis=1, initial=0.0).astype(np.float64)
-
-    error = largest(actual - reference)
-    info = np.finfo(reference.dtype)
-    size = largest(reference if magnitudes is None else magnitudes)
-    moved = np.max([largest(moves) for moves in noise], axis=0) if noise else np.zeros_like(size)
-    # What is smaller than the smallest normal number may lose its digits, or all of itself; but
-    # what is exactly zero and never moves must be met.
-    unit = np.maximum(np.maximum(size * info.eps / 2, moved), info.tiny)
-    unit[(size == 0) & (moved == 0)] = 0
-    result = np.full(len(error), np.inf)
-    judged = np.isfinite(error) & np.isfinite(unit) & (unit > 0)
-    np.divide(error, unit, out=result, where=judged)
-    result[error == 0] = 0.0
-    return result
-
-
-def distance(actual: np.ndarray, reference: np.ndarray, noise: Sequence[np.ndarray] = ()) -> float:
-    """Distance of two tensors; see `distances`."""
-    return float(distances(actual[None], reference[None], [moves[None] for moves in noise])[0])
 
 
 def order(trace: Trace) -> Iterator[tuple[str, int | None]]:

@@ -17,9 +17,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from numpy_lstm.roundoff import K
 from torch_oracle.catalogue import CELL_FAULTS
 from torch_oracle.cell_faults import ORDERS
-from torch_oracle.compare import K, deviations, order
+from torch_oracle.compare import deviations, order
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import CannotEdit
 from torch_oracle.problems import Sizes, loud

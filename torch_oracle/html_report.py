@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from numpy_lstm.roundoff import K
 from torch_oracle import diagnosis_report
 from torch_oracle.catalogue import LEGEND
-from torch_oracle.compare import Comparison, K, order
+from torch_oracle.compare import Comparison, order
 from torch_oracle.diagnosis import Diagnosis
 from torch_oracle.injection import Edit
 from torch_oracle.returned import Complaint

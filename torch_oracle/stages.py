@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from torch_oracle.compare import TWINS, K, deviations, distances, plain
+from numpy_lstm.roundoff import K, distances
+from torch_oracle.compare import TWINS, deviations, plain
 from torch_oracle.lockstep import norm_roundoffs, torch_clip, torch_optimizer
 from torch_oracle.oracle import Oracle
 from torch_oracle.trace import Problem, Trace, contribution, torch_trace
@@ -238,7 +239,7 @@ def _divergence(
 class _Expected:
     """What torch makes of a step: arrays under the labels of what may be reported.
 
-    `magnitudes` are those of `compare.distances`; `state` is the one at the end.
+    `magnitudes` are those of `roundoff.distances`; `state` is the one at the end.
     """
 
     tensors: dict[str, np.ndarray]
@@ -291,7 +292,7 @@ class _Torch:
         problem, batch = self._problem(step, state), self._case.batches[step]
         trace, tokens = _trace(problem, step, self._member), int(batch.lengths.sum())
         loss = np.asarray(trace.steps["loss"].sum() / tokens)
-        # The loss is a sum of as many terms of one sign; see `compare.distances`.
+        # The loss is a sum of as many terms of one sign; see `roundoff.distances`.
         tensors, magnitudes = {"loss": loss}, {"loss": np.asarray(loss * tokens**0.5, loss.dtype)}
         for name in self._case.weights:
             label, own = _label("gradients", name), contribution(name)

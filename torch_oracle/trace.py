@@ -25,15 +25,8 @@ from numpy_lstm.language_model import (
 from numpy_lstm.layer import LayerCache, LayerGradients, layer_values, step_weight_gradients
 from numpy_lstm.lstm import LSTM, named_gradients, packed_backward, packed_forward
 from numpy_lstm.packing import make_packing
-from torch_oracle.arithmetic import (
-    Arithmetic,
-    Exact,
-    Kernel,
-    Noise,
-    Noisy,
-    Tensors,
-    composed_cell,
-)
+from numpy_lstm.roundoff import Noise
+from torch_oracle.arithmetic import Arithmetic, Exact, Kernel, Noisy, Tensors, composed_cell
 
 GATES = ("i", "f", "g", "o")
 VALUES = ("a_i", "a_f", "a_g", "i", "f", "g", "c", "a_o", "o", "h")

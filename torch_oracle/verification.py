@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from numpy_lstm.roundoff import K
 from torch_oracle import compare
 from torch_oracle.adapters import COTANGENTS, OPTIONAL, Adapter
-from torch_oracle.compare import Comparison, Divergence, K, plain
+from torch_oracle.compare import Comparison, Divergence, plain
 from torch_oracle.problems import Sizes, loud
 from torch_oracle.returned import Complaint, Returned
 from torch_oracle.trace import Problem, Trace, in_dtype

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from torch_oracle.compare import K
+from numpy_lstm.roundoff import K
 from torch_oracle.verification import Case, Verification, sentence
 
 
