@@ -5,8 +5,6 @@ vocabulary, as JSON.
 """
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from numpy_lstm.errors import InputError, check, check_parameters
+from numpy_lstm.files import write_atomically
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import Parameters
 from numpy_lstm.vocabulary import Vocabulary
@@ -49,27 +48,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: np.ascontiguousarray(p) for name, p in checkpoint.parameters.items()}
     data = save(tensors, {"format": FORMAT, "header": json.dumps(header)})
     try:
-        write_atomically(path, data)
+        write_atomically({path: data})
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a temporary file beside ``path``, flush it to disk, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp's own mode is 0600
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -89,13 +70,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 f"{path}: expected a checkpoint of this package ({FORMAT}),"
                 f" got format {metadata.get('format')!r}",
             )
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+            other = [f"{name} is {d}" for name, d in dtypes.items() if d not in ("F32", "F64")]
+            check(
+                not other, f"{path}: expected float32 or float64 tensors, got {', '.join(other)}"
+            )
             parameters = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); was it truncated?"
         ) from error
-    except TypeError as error:  # a dtype that NumPy does not have
-        raise InputError(f"{path}: expected float32 or float64 tensors ({error})") from error
     try:
         header = json.loads(metadata["header"])
         model, notes = LanguageModel(**header["model"]), header["notes"]

@@ -31,6 +31,7 @@ def distances(
     reference: np.ndarray,
     noise: Sequence[np.ndarray] = (),
     magnitudes: np.ndarray | None = None,
+    dtype: np.dtype | None = None,
 ) -> np.ndarray:
     """Distance of each pair of tensors along the first axis; see the module.
 
@@ -43,6 +44,7 @@ def distances(
             the root of n. Terms that cancel leave their rounding behind: the error of a sum is of
             the order of root n times the roundoff of that sum (Higham & Mary 2019, "A new approach
             to probabilistic rounding error analysis"), and at most n - 1 times.
+        dtype: whose roundoff is the unit; the reference's when None.
 
     Raises:
         ValueError: the shapes differ.
@@ -54,7 +56,7 @@ def distances(
         return np.abs(array).reshape(len(array), -1).max(axis=1, initial=0.0).astype(np.float64)
 
     error = largest(actual - reference)
-    info = np.finfo(reference.dtype)
+    info = np.finfo(reference.dtype if dtype is None else dtype)
     size = largest(reference if magnitudes is None else magnitudes)
     moved = np.max([largest(moves) for moves in noise], axis=0) if noise else np.zeros_like(size)
     # What is smaller than the smallest normal number may lose its digits, or all of itself; but
@@ -68,9 +70,15 @@ def distances(
     return result
 
 
-def distance(actual: np.ndarray, reference: np.ndarray, noise: Sequence[np.ndarray] = ()) -> float:
+def distance(
+    actual: np.ndarray,
+    reference: np.ndarray,
+    noise: Sequence[np.ndarray] = (),
+    dtype: np.dtype | None = None,
+) -> float:
     """Distance of two tensors; see `distances`."""
-    return float(distances(actual[None], reference[None], [moves[None] for moves in noise])[0])
+    moves = [move[None] for move in noise]
+    return float(distances(actual[None], reference[None], moves, dtype=dtype)[0])
 
 
 def amplitude(dtype: np.dtype) -> float:

@@ -13,9 +13,9 @@ from numpy_lstm.checkpoint import (
     Checkpoint,
     load_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
 from numpy_lstm.errors import InputError
+from numpy_lstm.files import write_atomically
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.vocabulary import Vocabulary
 from parity_tests.problems import random_parameters
@@ -62,11 +62,29 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch
 
 def test_files_get_the_usual_mode(tmp_path):
     path = tmp_path / "file"
-    write_atomically(path, b"content")
+    write_atomically({path: b"content"})
     usual = tmp_path / "usual"
     usual.write_bytes(b"content")
     assert path.stat().st_mode == usual.stat().st_mode
     assert path.read_bytes() == b"content"
+
+
+def test_files_that_fail_their_check_replace_nothing_and_leave_nothing(tmp_path):
+    data, index = tmp_path / "model.data", tmp_path / "model.index"
+    data.write_bytes(b"old")
+
+    def refuse(folder):
+        assert (folder / "model.data").read_bytes() == b"new"
+        assert (folder / "model.index").read_bytes() == b"names"
+        assert data.read_bytes() == b"old"
+        raise InputError("not proven")
+
+    with pytest.raises(InputError, match="not proven"):
+        write_atomically({data: b"new", index: b"names"}, refuse)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.data"]
+    assert data.read_bytes() == b"old"
+    write_atomically({data: b"new", index: b"names"})
+    assert (data.read_bytes(), index.read_bytes()) == (b"new", b"names")
 
 
 def saved_with(path, metadata=None, **changes):

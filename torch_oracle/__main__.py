@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.checkpoint import write_atomically
+from numpy_lstm.files import write_atomically
 from numpy_lstm.errors import InputError, check, one_line_errors
 from torch_oracle.adapters import Adapter, imported, load
 from torch_oracle.catalogue import catalogue
@@ -171,7 +171,7 @@ def write(file: Path, text: str) -> None:
         InputError: it cannot be written.
     """
     try:
-        write_atomically(file, text.encode())
+        write_atomically({file: text.encode()})
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror})") from error
 

@@ -15,6 +15,7 @@ other; "(u g) i" are Chainer's interleaved rows. An axis that the expression lac
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Literal
@@ -63,17 +64,17 @@ class Tensor:
     axes: str
     scrambled: bool = False
 
-    @property
+    @cached_property
     def groups(self) -> list[str]:
         """The letters of each axis of the tensor: "i (g u)" gives ["i", "gu"], "u 1" ["u", ""]."""
         return [re.sub(r"\W|1", "", axis) for axis in re.findall(r"\([^)]*\)|\w", self.axes)]
 
-    @property
+    @cached_property
     def letters(self) -> str:
         """All letters, in order."""
         return "".join(self.groups)
 
-    @property
+    @cached_property
     def own_axes(self) -> str:
         """The letters in the canonical order, d first."""
         return "".join(a for a in "d" + CANONICAL_AXES[self.holds] if a in self.letters)
@@ -95,6 +96,7 @@ class Layout:
         stacked: what precedes the names of layer {layer} where a file has several; "" if the
             tensors' own names say it.
         single: what precedes them where there is one.
+        prefix: what must be somewhere in the prefix, where names alone would say too little.
         peepholes: order of the axis q, or of {gate} in the names of peepholes.
         forget_bias: "stored": all there is is in the bias; "told": a number is added at run time
             that the file does not say; or that number, if it is always the same.
@@ -114,6 +116,7 @@ class Layout:
     directions: tuple[str, str, str] | None = None
     stacked: str = ""
     single: str = ""
+    prefix: str = ""
     peepholes: str = PEEPHOLES
     forget_bias: Literal["stored", "told"] | float = "stored"
     activations: Literal["fixed", "told"] = "fixed"

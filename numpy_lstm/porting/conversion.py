@@ -1,0 +1,165 @@
+"""From one file to another, with a proof beside it; and the proof verified again.
+
+Everything here needs NumPy alone; what reads and writes a container is looked up by `read_archive`
+and `encode`, and may need a package of its own.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numpy_lstm.errors import InputError, check
+from numpy_lstm.files import write_atomically
+from numpy_lstm.porting.canonical import CanonicalLSTM, digest
+from numpy_lstm.porting.layouts import NativeLSTM, to_canonical, to_native
+from numpy_lstm.porting.losses import fitted
+from numpy_lstm.porting.proof import Inputs, Proof, prove, verdict
+from numpy_lstm.porting.reading import read_archive
+from numpy_lstm.porting.records import described, load_record, proof_path, record, sha256
+from numpy_lstm.porting.sources import NOTHING, Readers, Told, known, read_lstm
+from numpy_lstm.porting.table import TABLE
+from numpy_lstm.porting.writing import encode
+
+Writers = Mapping[str, Callable[[NativeLSTM], bytes]]
+
+
+def convert(
+    source: Path,
+    destination: Path,
+    to: str,
+    told: Told = NOTHING,
+    *,
+    dtype: str | None = None,
+    allow_lossy: bool = False,
+    overwrite: bool = False,
+    readers: Readers | None = None,
+    writers: Writers | None = None,
+) -> dict[str, Any]:
+    """Convert a file, prove it, and only then put it and its proof where they belong.
+
+    Args:
+        source: the file to read.
+        destination: the file to write; its ending says the container.
+        to: key of the row.
+        told: what the source may not say.
+        dtype: of the destination: float32 or float64; that of the source when None.
+        allow_lossy: give up what the row has no place for.
+        overwrite: replace a file that exists.
+        readers: more readers, by container.
+        writers: more writers, by ending.
+
+    Returns:
+        The proof, as it is written beside the destination; `lost` says what was given up.
+
+    Raises:
+        InputError: unusable input; what would be lost; a proof that fails. Nothing is written then.
+    """
+    check(to in TABLE, f"--to: expected one of {', '.join(TABLE)}, got {to!r}")
+    check(
+        overwrite or not destination.exists(),
+        f"{destination}: exists already; choose another name, or allow it with --overwrite",
+    )
+    before = read_lstm(source, told, readers)
+    model, lost = fitted(to_canonical(before.native), TABLE[to], allow_lossy=allow_lossy)
+    model, narrowed = _cast(model, dtype, allow_lossy)
+    after = to_native(model, TABLE[to])
+    files = encode(after, destination, writers)
+    result: dict[str, Any] = {}
+
+    def verify(folder: Path) -> None:
+        again = _reread(folder / destination.name, after, readers)
+        proof = prove(before.native, again)
+        check(proof.passed, f"{destination}: not written, since the proof fails: {verdict(proof)}")
+        own = [folder / path.name for path in files]
+        result.update(
+            record((before.native, before.files), (again, own), proof, [*lost, *narrowed])
+        )
+
+    try:
+        write_atomically(files, verify)
+        text = json.dumps(result, indent=1) + "\n"
+        write_atomically({proof_path(destination): text.encode()})
+    except OSError as error:
+        raise InputError(f"{destination}: cannot be written ({error.strerror})") from error
+    return result
+
+
+def _cast(
+    model: CanonicalLSTM, dtype: str | None, allow_lossy: bool
+) -> tuple[CanonicalLSTM, list[str]]:
+    """The model in another dtype, and what that lost."""
+    if dtype is None or dtype == model.dtype.name:
+        return model, []
+    check(dtype in ("float32", "float64"), f"--dtype: expected float32 or float64, got {dtype!r}")
+    cast = {name: array.astype(dtype) for name, array in model.arrays().items()}
+    lost = []
+    if np.dtype(dtype).itemsize < model.dtype.itemsize:
+        lost = [f"dtype: {model.dtype.name} was rounded to {dtype}"]
+        check(allow_lossy, f"{lost[0].replace('was', 'would be')}; allow it with --allow-lossy")
+        large = [name for name, array in cast.items() if not np.isfinite(array).all()]
+        check(not large, f"{', '.join(large)}: too large for {dtype}; keep {model.dtype.name}")
+    states = {name: cast.pop(name, None) for name in ("initial_h", "initial_c")}
+    return replace(model, parameters=cast, **states), lost
+
+
+def _reread(path: Path, written: NativeLSTM, readers: Readers | None) -> NativeLSTM:
+    """What was written, from the disk.
+
+    Raises:
+        InputError: it is not what was meant to be written, bit for bit.
+    """
+    archive = read_archive(path, readers)
+    tensors = {n: a for n, a in archive.tensors.items() if n in written.tensors}
+    said = archive.facts.get(written.prefixes[0], written.facts)
+    facts = replace(said, forget_bias=written.facts.forget_bias)
+    check(
+        facts == written.facts and digest(tensors) == digest(written.tensors),
+        f"{path.name}: not written, since it does not read back as what was written;"
+        " please report this",
+    )
+    return replace(written, tensors=tensors, facts=facts)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found: the proof, and each claim of the record with whether it holds."""
+
+    proof: Proof
+    claims: tuple[tuple[str, bool], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything holds."""
+        return self.proof.passed and all(holds for _, holds in self.claims)
+
+
+def check_files(
+    source: Path, destination: Path, told: Told = NOTHING, readers: Readers | None = None
+) -> Checked:
+    """Prove again that two files hold the same LSTM, and verify the proof beside the second.
+
+    Args:
+        source: one file.
+        destination: another; what a proof beside it says of either counts as known.
+        told: what the source may not say.
+        readers: more readers, by container.
+    """
+    written = load_record(destination)
+    if written is not None and sha256(source) in written["source"]["files"].values():
+        told = known(written["source"], told)
+    a, b = read_lstm(source, told, readers), read_lstm(destination, NOTHING, readers)
+    inputs = Inputs(**written["proof"]["inputs"]) if written else Inputs()
+    proof = prove(a.native, b.native, inputs)
+    claims: list[tuple[str, bool]] = []
+    if written is not None:
+        for side, read in (("source", a), ("destination", b)):
+            said, now = written[side], described(read.native, read.files)
+            claims.append((f"{side}: same files (SHA-256)", said["files"] == now["files"]))
+            same = all(said[key] == now[key] for key in ("layout", "prefixes", "weights_sha256"))
+            claims.append((f"{side}: same layout and weights", same))
+        claims.append(("the recorded proof passed", written["proof"]["passed"] is True))
+    return Checked(proof, tuple(claims))

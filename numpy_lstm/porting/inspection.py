@@ -1,0 +1,63 @@
+"""A report of what is in a file, for a person or as JSON."""
+
+from typing import Any
+
+import numpy as np
+
+from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.problems import expected_of, problems
+from numpy_lstm.porting.recognition import Finding, recognise, unsaid
+
+SHOWN = 6
+"""Layouts that are listed for an LSTM, each with its likeliest reading."""
+
+
+def inspect(archive: Archive) -> dict[str, Any]:
+    """Tensors, LSTMs with their ranked readings, and the facts that the file does not hold.
+
+    Returns:
+        What JSON can hold: `container`, `notes`, `tensors` and `lstms`.
+    """
+    return {
+        "container": archive.container,
+        "notes": list(archive.notes),
+        "tensors": [_tensor(name, array) for name, array in archive.tensors.items()],
+        "lstms": [_finding(finding, archive) for finding in recognise(archive)],
+    }
+
+
+def _tensor(name: str, array: np.ndarray) -> dict[str, Any]:
+    finite = np.isfinite(array) if array.dtype.kind in "fcV" else np.ones(array.shape, bool)
+    values = array[finite]
+    ends = (f"{values.min():.4g}", f"{values.max():.4g}") if values.size else ("", "")
+    bad = int((~finite).sum())
+    return {
+        "name": name,
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "min": ends[0],
+        "max": ends[1],
+        "trouble": f"{bad} not finite" if bad else "",
+    }
+
+
+def _finding(finding: Finding, archive: Archive) -> dict[str, Any]:
+    native = finding.best.native
+    likeliest = {h.native.layout.key: h for h in reversed(finding.hypotheses)}
+    likeliest = dict(list(reversed(likeliest.items()))[:SHOWN])
+    wrong = [str(problem) for problem in problems(native.tensors, expected_of(native))]
+    return {
+        "select": ",".join(dict.fromkeys(finding.prefixes)),
+        "ambiguous": finding.ambiguous,
+        "problems": wrong,
+        "unsaid": unsaid(native, archive),
+        "hypotheses": [
+            {
+                "layout": h.native.layout.key,
+                "title": h.native.layout.title,
+                "fits": not h.problem,
+                "reasons": list(h.reasons),
+            }
+            for h in likeliest.values()
+        ],
+    }

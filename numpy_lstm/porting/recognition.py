@@ -1,0 +1,366 @@
+"""Which LSTMs are in a file, and in whose layout: ranked hypotheses with reasons.
+
+A hypothesis is a row of the table with a prefix, whose every tensor is there and of shapes that fit
+together. Names decide; where they do not, shapes alone are tried, and whatever leaves more than one
+reading that would give different weights is called ambiguous.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, permutations
+
+import numpy as np
+
+from numpy_lstm.errors import InputError
+from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.canonical import Facts
+from numpy_lstm.porting.layouts import (
+    Layout,
+    NativeLSTM,
+    Tensor,
+    places,
+    sizes_of,
+    to_canonical,
+)
+from numpy_lstm.porting.table import ROWS, TABLE
+
+RECURRENT = ("W_hh", "W_xh", "W_hx")
+"""What no LSTM can be without."""
+REQUIRED = ("W_ih", *RECURRENT)
+MOST_BY_SHAPE = 4
+"""Tensors of a layer whose names say nothing are tried in every order up to this many."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One way to read some of a file's tensors as an LSTM.
+
+    Args:
+        native: the LSTM so read.
+        names: the tensors that it explains.
+        score: the larger, the likelier; only to be compared within a file.
+        reasons: what speaks for it and against it, a sentence each.
+        problem: what does not fit; "" if everything does.
+    """
+
+    native: NativeLSTM
+    names: frozenset[str]
+    score: tuple[int, ...]
+    reasons: tuple[str, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One LSTM of a file, with its readings, the likeliest first."""
+
+    hypotheses: tuple[Hypothesis, ...]
+
+    @property
+    def best(self) -> Hypothesis:
+        """The likeliest."""
+        return self.hypotheses[0]
+
+    @property
+    def equals(self) -> tuple[Hypothesis, ...]:
+        """All that are as likely as the best."""
+        return tuple(h for h in self.hypotheses if h.score == self.best.score)
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether equally likely readings give different weights."""
+        if self.best.problem:
+            return False
+        return len({to_canonical(h.native).digest() for h in self.equals}) > 1
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What precedes the tensors' names, layer by layer."""
+        return self.best.native.prefixes
+
+
+def recognise(
+    archive: Archive, row: str | None = None, facts: Facts | None = None
+) -> list[Finding]:
+    """Every LSTM in a file.
+
+    Args:
+        archive: the file.
+        row: the layout, if it is known.
+        facts: what the file leaves unsaid, if it is known.
+
+    Raises:
+        InputError: a row that is not in the table.
+    """
+    keys = (row,) if row else archive.rows
+    unknown = [key for key in keys if key not in TABLE]
+    if unknown:
+        raise InputError(f"layout: expected one of {', '.join(TABLE)}, got {unknown[0]!r}")
+    rows = [TABLE[key] for key in keys] or ROWS
+    floating = {
+        name: array
+        for name, array in archive.tensors.items()
+        if array.dtype.name in ("float16", "bfloat16", "float32", "float64")
+    }
+    found = [h for each in rows for h in _by_names(each, floating)]
+    explained = {name for h in found if not h.problem for name in h.names}
+    nameless = {n: a for n, a in floating.items() if n not in explained}
+    if not explained:
+        found += [h for each in rows for h in _by_shapes(each, nameless)]
+    found = [replace(h, native=_with_facts(h.native, archive, facts)) for h in found]
+    return _findings(found)
+
+
+def _findings(found: Sequence[Hypothesis]) -> list[Finding]:
+    """Readings of the same tensors together, the likeliest first."""
+    ranked = sorted(found, key=lambda h: h.score, reverse=True)
+    findings: list[list[Hypothesis]] = []
+    for hypothesis in ranked:
+        for finding in findings:
+            if finding[0].names & hypothesis.names:
+                finding.append(hypothesis)
+                break
+        else:
+            findings.append([hypothesis])
+    ordered = sorted(findings, key=lambda finding: finding[0].native.prefixes)
+    return [Finding(tuple(finding)) for finding in ordered]
+
+
+def _with_facts(native: NativeLSTM, archive: Archive, facts: Facts | None) -> NativeLSTM:
+    """With what the caller knows, else what the file says, else what is usual."""
+    said = facts or archive.facts.get(native.prefixes[0], Facts())
+    fixed = native.layout.forget_bias
+    return (
+        replace(native, facts=replace(said, forget_bias=fixed))
+        if isinstance(fixed, float)
+        else replace(native, facts=said)
+    )
+
+
+def unsaid(native: NativeLSTM, archive: Archive) -> list[str]:
+    """What the equations need and this file does not say."""
+    layout, result = native.layout, []
+    if layout.forget_bias == "told":
+        result.append("forget_bias, which is added at run time (TensorFlow's default is 1.0)")
+    if layout.activations == "told" and native.prefixes[0] not in archive.facts:
+        result.append("activations, taken to be sigmoid and tanh")
+    return result
+
+
+# --- by names ---------------------------------------------------------------------------------
+
+
+def _by_names(row: Layout, tensors: Mapping[str, np.ndarray]) -> Iterator[Hypothesis]:
+    """Readings of a row, by the names of its tensors."""
+    remaining = dict(tensors)
+    for directions in (2, 1):
+        if directions == 2 and row.directions is None:
+            continue
+        cells = _cells(row, directions, remaining)
+        for prefixes in _stacks(row, cells, directions, remaining):
+            native = NativeLSTM(row, {}, prefixes, directions)
+            names = {place.name for place in places(native) if place.name in tensors}
+            native = replace(native, tensors={name: tensors[name] for name in sorted(names)})
+            yield _judged(_with_leading(native), tensors)
+            for name in names:
+                remaining.pop(name, None)
+
+
+def _with_leading(native: NativeLSTM) -> NativeLSTM:
+    """With two directions if they are an axis of the tensors, and it is 2."""
+    first = next(p for p in places(native) if p.name in native.tensors)
+    two = "d" in first.tensor.letters and native.tensors[first.name].shape[:1] == (2,)
+    return replace(native, directions=2) if two else native
+
+
+def pattern(row: Layout, tensor: Tensor, directions: int) -> re.Pattern[str]:
+    """What the names of this tensor look like, after any prefix that ends in a separator."""
+    order = row.peepholes if tensor.holds == "W_ch" else row.gates
+    choices = {
+        "layer": r"(?P<layer>\d+)",
+        "direction": f"(?P<direction>{_either(row.tokens(directions))})",
+        "gate": f"(?P<gate>{_either([row.gate_name(gate) for gate in order])})",
+    }
+    parts = re.split(r"\{(\w+)\}", tensor.name)
+    body = "".join(choices[p] if k % 2 else re.escape(p) for k, p in enumerate(parts))
+    # Names with slashes are paths: "basic_lstm_cell" is no "lstm_cell" under the prefix "basic_".
+    separators = "/" if "/" in tensor.name else "./_:-"
+    return re.compile(rf"(?P<prefix>|.*[{separators}]){body}")
+
+
+def _either(words: Sequence[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+def _cells(row: Layout, directions: int, tensors: Mapping[str, np.ndarray]) -> dict[str, set[int]]:
+    """Prefixes under which a recurrent matrix lies, with the layers that the names say."""
+    cells: dict[str, dict[int, set[str]]] = {}
+    for tensor in row.tensors:
+        if tensor.holds not in RECURRENT:
+            continue
+        shape = pattern(row, tensor, directions)
+        for name in tensors:
+            if match := shape.fullmatch(name):
+                groups = match.groupdict()
+                layers = cells.setdefault(match["prefix"], {})
+                layers.setdefault(int(groups.get("layer") or 0), set()).add(
+                    groups.get("direction") or ""
+                )
+    tokens = set(row.tokens(directions))
+    return {
+        prefix: {k for k, seen in layers.items() if directions == 1 or seen == tokens}
+        for prefix, layers in cells.items()
+        if row.prefix in prefix
+    }
+
+
+def _stacks(
+    row: Layout, cells: Mapping[str, set[int]], directions: int, tensors: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, ...]]:
+    """Prefixes, layer by layer, of each LSTM."""
+    if row.layers_in_names:
+        for prefix, layers in cells.items():
+            if layers:
+                yield (prefix,) * (1 + max(layers))
+        return
+    numbered = sorted((*_number(prefix), prefix) for prefix, layers in cells.items() if layers)
+    stack: list[tuple[str, int, str]] = []
+    for cell in numbered:
+        if stack and not (
+            cell[0] == stack[-1][0]
+            and cell[1] == stack[-1][1] + 1
+            and _feeds(row, stack[-1][2], cell[2], directions, tensors)
+        ):
+            yield tuple(prefix for _, _, prefix in stack)
+            stack = []
+        stack.append(cell)
+    if stack:
+        yield tuple(prefix for _, _, prefix in stack)
+
+
+def _number(prefix: str) -> tuple[str, int]:
+    """The prefix without its last number, and that number: lstm_1/ gives lstm/ and 1."""
+    match = re.fullmatch(r"(.*?)_?(\d+)(\D*)", prefix)
+    return (match[1] + match[3], int(match[2])) if match else (prefix, 0)
+
+
+def _feeds(
+    row: Layout, below: str, above: str, directions: int, tensors: Mapping[str, np.ndarray]
+) -> bool:
+    """Whether one layer's outputs have the size of the next one's inputs."""
+    sizes = []
+    for prefix in (below, above):
+        native = _with_leading(NativeLSTM(row, tensors, (prefix,), directions))
+        try:
+            sizes.append(sizes_of(native, 0) | {"D": native.directions})
+        except InputError:
+            return False
+    return sizes[1]["i"] == sizes[0]["r"] * sizes[0]["D"]
+
+
+def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray]) -> Hypothesis:
+    """What speaks for a reading by names."""
+    row, names = native.layout, frozenset(native.tensors)
+    problem = fault(native)
+    prefix = native.prefixes[0]
+    style = _separator(row)
+    styled = bool(style) and prefix.endswith(style)
+    others = [
+        name
+        for name in tensors
+        if name not in names and any(p and name.startswith(p) for p in native.prefixes)
+    ]
+    reasons = [f"{len(names)} tensors have the names of {row.title}"]
+    if prefix:
+        reasons.append(f"under {', '.join(dict.fromkeys(native.prefixes))}")
+    if native.num_layers > 1 and not row.layers_in_names:
+        reasons.append("taken for one stack, since the names count up and the sizes fit")
+    if others:
+        reasons.append(f"{len(others)} others beside them are not explained")
+    reasons.append(f"shapes: {problem}" if problem else f"shapes fit: {sizes_text(native)}")
+    score = (int(not problem), len(names), int(styled))
+    return Hypothesis(native, names, score, tuple(reasons), problem)
+
+
+def _separator(row: Layout) -> str:
+    """What the row's own prefixes end with."""
+    own = row.stacked or row.single
+    return own[-1:] if own[-1:] in "./_" else ""
+
+
+def sizes_text(native: NativeLSTM) -> str:
+    """Sizes, for a person."""
+    sizes = sizes_of(native, 0)
+    text = f"I = {sizes['i']}, H = {sizes['u']}"
+    if sizes["r"] != sizes["u"]:
+        text += f", P = {sizes['r']}"
+    text += f", {native.num_layers} layer{'s' * (native.num_layers > 1)}"
+    return text + (", both directions" if native.directions == 2 else "")
+
+
+def fault(native: NativeLSTM) -> str:
+    """Why these tensors are no LSTM in this layout; "" if they are one."""
+    row = native.layout
+    groups: dict[str, list[bool]] = {}
+    for place in places(native):
+        groups.setdefault(place.tensor.holds, []).append(place.name in native.tensors)
+    for holds, there in groups.items():
+        needed = holds in REQUIRED or (row.bias_required and holds.startswith("b"))
+        if not all(there) and (needed or any(there)):
+            missing = [
+                p.name
+                for p in places(native)
+                if p.tensor.holds == holds and p.name not in native.tensors
+            ]
+            return f"missing {', '.join(missing)}"
+    try:
+        layers = [sizes_of(native, layer) for layer in range(native.num_layers)]
+    except InputError as error:
+        return str(error)
+    for below, above in pairwise(layers):
+        if (above["i"], above["u"]) != (below["r"] * native.directions, layers[0]["u"]):
+            return (
+                f"a layer reads {above['i']} features and has {above['u']} units; expected the"
+                f" {below['r'] * native.directions} of the layer below, and {layers[0]['u']}"
+            )
+    if not row.holds("W_hr") and any(sizes["r"] != sizes["u"] for sizes in layers):
+        return f"recurrent matrix reads {layers[0]['r']} units of {layers[0]['u']}"
+    return ""
+
+
+# --- by shapes --------------------------------------------------------------------------------
+
+
+def _by_shapes(row: Layout, tensors: Mapping[str, np.ndarray]) -> Iterator[Hypothesis]:
+    """Readings of one layer whose names say nothing, by the shapes of its tensors."""
+    parts = [t for t in row.tensors if t.holds in (*REQUIRED, "b", "b_ih", "b_hh", "b_pair")]
+    if any("{gate}" in tensor.name for tensor in parts):
+        return
+    names_of = [t.name.format(layer=0, direction=row.tokens(1)[0]) for t in parts]
+    for names in _together(tensors).values():
+        if len(names) > MOST_BY_SHAPE or len(names) not in _counts(parts, row):
+            continue
+        for chosen in permutations(names):
+            own = {o: tensors[name] for o, name in zip(names_of, chosen, strict=False)}
+            native = _with_leading(NativeLSTM(row, own, ("",)))
+            if not fault(native):
+                reasons = (
+                    f"by shape alone: {', '.join(chosen)} could be {', '.join(own)}",
+                    f"shapes fit: {sizes_text(native)}",
+                )
+                yield Hypothesis(native, frozenset(chosen), (1, 0, 0), reasons)
+
+
+def _counts(parts: Sequence[Tensor], row: Layout) -> set[int]:
+    """With how many tensors a layer can do."""
+    needed = sum(t.holds in REQUIRED for t in parts)
+    return {len(parts)} if row.bias_required else {needed, len(parts)}
+
+
+def _together(tensors: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Names by what precedes their last separator."""
+    result: dict[str, list[str]] = {}
+    for name in tensors:
+        result.setdefault("".join(re.findall(r"^.*[./_:-]", name)), []).append(name)
+    return result
