@@ -1,19 +1,17 @@
-"""Files of every layout are recognised as what they are; what cannot be told is called ambiguous."""
+"""Files of every layout are recognised as what they are; what cannot be told is ambiguous."""
 
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
 from numpy_lstm.porting.layouts import Layout, NativeLSTM, to_canonical, to_native
 from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.recognition import recognise, unsaid
-from numpy_lstm.porting.table import ROWS, TABLE
+from numpy_lstm.porting.recognition import recognise
+from numpy_lstm.porting.table import ROWS
 from parity_tests.problems import random_parameters
 
 FILES = 50

@@ -64,6 +64,10 @@ class Tensor:
     axes: str
     scrambled: bool = False
 
+    def __post_init__(self) -> None:
+        if self.scrambled and not (len(self.groups) == 2 and self.groups[1] == "gu"):
+            raise ValueError(f"scrambled: expected axes such as 'i (g u)', got {self.axes!r}")
+
     @cached_property
     def groups(self) -> list[str]:
         """The letters of each axis of the tensor: "i (g u)" gives ["i", "gu"], "u 1" ["u", ""]."""
@@ -188,6 +192,11 @@ class NativeLSTM:
         """Layers."""
         return len(self.prefixes)
 
+    @cached_property
+    def places(self) -> "tuple[Place, ...]":
+        """Every tensor that an LSTM of this layout may consist of, there or not."""
+        return tuple(_places(self))
+
     @property
     def coupled(self) -> bool:
         """Whether f = 1 - i, so that there are three blocks: rows of W_hh tell."""
@@ -219,8 +228,12 @@ class Place:
     gate: str | None
 
 
-def places(native: NativeLSTM) -> Iterator[Place]:
+def places(native: NativeLSTM) -> tuple[Place, ...]:
     """Every tensor that an LSTM of this layout may consist of, there or not."""
+    return native.places
+
+
+def _places(native: NativeLSTM) -> Iterator[Place]:
     layout = native.layout
     tokens = layout.tokens(native.directions)
     for layer, prefix in enumerate(native.prefixes):

@@ -77,9 +77,9 @@ def run(
     """
     D, h_n, c_n = native.directions, [], []
     for layer in range(native.num_layers):
-        outputs = []
+        outputs, sizes = [], sizes_of(native, layer)
         for d in range(D):
-            step = _Step.of(native, layer, d, x.dtype, noise)
+            step = _Step.of(native, layer, d, sizes, x.dtype, noise)
             k = layer * D + d
             order = range(len(x)) if d == 0 else range(len(x))[::-1]
             h, c, y = h0[k], c0[k], np.empty((len(x), *h0[k].shape), x.dtype)
@@ -104,9 +104,15 @@ class _Step:
 
     @classmethod
     def of(
-        cls, native: NativeLSTM, layer: int, d: int, dtype: np.dtype, noise: Noise | None
+        cls,
+        native: NativeLSTM,
+        layer: int,
+        d: int,
+        sizes: Mapping[str, int],
+        dtype: np.dtype,
+        noise: Noise | None,
     ) -> "_Step":
-        sizes, weights = sizes_of(native, layer), []
+        weights = []
         for place in places(native):
             array = native.tensors.get(place.name)
             if place.layer != layer or place.direction not in (None, d) or array is None:
@@ -174,9 +180,9 @@ class _Step:
             blocks = [np.ascontiguousarray(W[:, k]).reshape(u, x) for k in range(g)]
             return np.stack([v @ block.T for block in blocks])
         vector = next(a for a in letters if a in "irz")
-        out = "gnu" if "g" in letters else "nu"
-        # As matrices: einsum's own loops are slow, and accurate in another way.
-        return np.einsum(f"n{vector},{letters}->{out}", v, W, optimize=True)
+        product = np.tensordot(v, W, (1, letters.index(vector)))
+        axes = "n" + letters.replace(vector, "")
+        return product.transpose([axes.index(a) for a in "gnu" if a in axes])
 
     def _peepholes(self) -> dict[str, np.ndarray]:
         """By gate."""
