@@ -35,6 +35,7 @@ def random_model(row: Layout, rng: np.random.Generator) -> CanonicalLSTM:
         bidirectional=row.both_directions and bool(rng.random() < 0.5),
         proj_size=int(rng.integers(1, H)) if row.holds("W_hr") and rng.random() < 0.3 else 0,
         peephole=row.holds("W_ch") and bool(rng.random() < 0.3),
+        coupled=row.coupled and bool(rng.random() < 0.3),
     )
     config = replace(config, bias_pair=config.bias and row.bias_pair)
     dtype = rng.choice([np.float32, np.float64])

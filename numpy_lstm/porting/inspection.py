@@ -47,7 +47,7 @@ def _finding(finding: Finding, archive: Archive) -> dict[str, Any]:
     likeliest = dict(list(reversed(likeliest.items()))[:SHOWN])
     wrong = [str(problem) for problem in problems(native.tensors, expected_of(native))]
     return {
-        "select": ",".join(dict.fromkeys(finding.prefixes)),
+        "select": finding.label,
         "ambiguous": finding.ambiguous,
         "problems": wrong,
         "unsaid": unsaid(native, archive),

@@ -202,9 +202,14 @@ class NativeLSTM:
         """Whether f = 1 - i, so that there are three blocks: rows of W_hh tell."""
         if not self.layout.coupled:
             return False
-        place = next(p for p in places(self) if p.tensor.holds == "W_hh")
-        G, H = self.tensors[place.name].shape
-        return G == 3 * H
+        first = {p.tensor.holds: p.name for p in reversed(self.places)}
+        shape, projection = (
+            self.tensors[first[holds]].shape if first[holds] in self.tensors else ()
+            for holds in ("W_hh", "W_hr")
+        )
+        if len(shape) != 2 or len(projection) not in (0, 2):
+            return False
+        return shape[0] == 3 * (projection[1] if projection else shape[1])
 
     @property
     def gates(self) -> str:

@@ -76,8 +76,13 @@ class Finding:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """What precedes the tensors' names, layer by layer."""
-        return self.best.native.prefixes
+        """What precedes the tensors' names: one for each layer, or one for all."""
+        return tuple(dict.fromkeys(self.best.native.prefixes))
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return ",".join(self.prefixes)
 
 
 def recognise(
@@ -104,10 +109,8 @@ def recognise(
         if array.dtype.name in ("float16", "bfloat16", "float32", "float64")
     }
     found = [h for each in rows for h in _by_names(each, floating)]
-    explained = {name for h in found if not h.problem for name in h.names}
-    nameless = {n: a for n, a in floating.items() if n not in explained}
-    if not explained:
-        found += [h for each in rows for h in _by_shapes(each, nameless)]
+    if not found:
+        found = [h for each in rows for h in _by_shapes(each, floating)]
     found = [replace(h, native=_with_facts(h.native, archive, facts)) for h in found]
     return _findings(found)
 
@@ -324,7 +327,8 @@ def fault(native: NativeLSTM) -> str:
                 f"a layer reads {above['i']} features and has {above['u']} units; expected the"
                 f" {below['r'] * native.directions} of the layer below, and {layers[0]['u']}"
             )
-    if not row.holds("W_hr") and any(sizes["r"] != sizes["u"] for sizes in layers):
+    projected = any(groups.get("W_hr", ()))
+    if not projected and any(sizes["r"] != sizes["u"] for sizes in layers):
         return f"recurrent matrix reads {layers[0]['r']} units of {layers[0]['u']}"
     return ""
 

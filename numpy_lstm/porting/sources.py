@@ -95,12 +95,12 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
     whole = [f for f in findings if not f.best.problem]
     if told.select is not None:
         whole = [f for f in findings for f in [_selected(f, told.select)] if f is not None]
-        known = ", ".join(repr(",".join(f.prefixes)) for f in findings)
+        known = ", ".join(map(_name, findings))
         check(len(whole) == 1, f"{path}: no LSTM under {told.select!r}; expected one of {known}")
     elif not whole:
         return findings[0]
     if len(whole) > 1:
-        names = ", ".join(repr(",".join(dict.fromkeys(f.prefixes))) for f in whole)
+        names = ", ".join(map(_name, whole))
         raise InputError(f"{path}: {len(whole)} LSTMs: choose one with --select from {names}")
     (finding,) = whole
     if finding.ambiguous:
@@ -112,9 +112,14 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
     return finding
 
 
+def _name(finding: Finding) -> str:
+    """What to give --select for this LSTM."""
+    return repr(finding.label)
+
+
 def _selected(finding: Finding, select: str) -> Finding | None:
     """The finding, or one layer or some layers of it, if that is what is meant."""
-    own = tuple(dict.fromkeys(finding.prefixes))
+    own = finding.prefixes
     wanted = tuple(part.strip() for part in select.split(","))
     native = finding.best.native
     if wanted == own:

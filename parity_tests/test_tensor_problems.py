@@ -1,0 +1,222 @@
+"""What is wrong with tensors is listed all at once, with what was expected and why."""
+
+import numpy as np
+import pytest
+
+from numpy_lstm.errors import InputError
+from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.canonical import CanonicalLSTM
+from numpy_lstm.porting.layouts import to_native
+from numpy_lstm.porting.npz_files import npz_bytes
+from numpy_lstm.porting.problems import expected_of, problems
+from numpy_lstm.porting.recognition import recognise
+from numpy_lstm.porting.sources import Told, read_lstm
+from numpy_lstm.porting.table import ROWS, TABLE
+from parity_tests.problems import random_parameters
+from parity_tests.test_recognition import random_file, random_model
+
+
+def torch_tensors(**options) -> dict[str, np.ndarray]:
+    config = LSTM(3, 5, 2, bias_pair=True, **options)
+    parameters = random_parameters(config.parameter_shapes(), np.random.default_rng(0), np.float32)
+    return dict(to_native(CanonicalLSTM(config, parameters), TABLE["torch"]).tensors)
+
+
+def refusal(tmp_path, tensors, **told) -> list[str]:
+    path = tmp_path / "model.npz"
+    path.write_bytes(npz_bytes(tensors))
+    with pytest.raises(InputError) as caught:
+        read_lstm(path, Told(**told))
+    head, *lines = str(caught.value).split("\n")
+    assert head.startswith(f"{path}: ")
+    return [line.strip() for line in lines] or [head.removeprefix(f"{path}: ")]
+
+
+def test_missing_unexpected_misshapen_not_finite_and_narrowed_are_listed_at_once(tmp_path):
+    tensors = {f"rnn.{name}": array for name, array in torch_tensors().items()}
+    tensors["rnn.bias_hh_l2"] = tensors.pop("rnn.bias_hh_l1")
+    tensors["rnn.weight_hh_l0"] = np.ascontiguousarray(tensors["rnn.weight_hh_l0"].T)
+    tensors["rnn.weight_ih_l1"][3, 1] = np.nan
+    tensors["rnn.bias_ih_l0"] = tensors["rnn.bias_ih_l0"].astype(np.float16)
+    tensors["rnn.bias_ih_l1"] = np.tile(tensors["rnn.bias_ih_l1"], 2)
+    assert refusal(tmp_path, tensors) == [
+        "rnn.bias_hh_l1: missing: expected [20] float32, found nothing; is it 'rnn.bias_hh_l2'?",
+        "rnn.bias_hh_l2: unexpected: expected no such tensor, found [20] float32; beside"
+        " 'rnn.bias_hh_l1': a further layer, or another kind of LSTM?",
+        "rnn.weight_hh_l0: misshapen: expected [20, 5] float32, found [5, 20] float32; transposed?",
+        "rnn.bias_ih_l0: narrowed: expected [20] float32, found [20] float16; digits are lost"
+        " already",
+        "rnn.weight_ih_l1: not finite: expected finite numbers, found nan at [3, 1] (1 of 100"
+        " values); training that diverged?",
+        "rnn.bias_ih_l1: misshapen: expected [20] float32, found [40] float32; two biases in one,"
+        " as cuDNN has them?",
+    ]
+
+
+def test_one_problem_is_said_as_one(tmp_path):
+    tensors = torch_tensors()
+    tensors["bias_hh_l0"] = np.full(20, np.inf, np.float32)
+    assert refusal(tmp_path, tensors) == [
+        "bias_hh_l0: not finite: expected finite numbers, found inf at [0] (20 of 20 values);"
+        " training that diverged?"
+    ]
+
+
+def test_a_live_models_tensors_are_compared_name_by_name():
+    tensors = torch_tensors()
+    spec = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    saved = {f"module.{name}": array for name, array in tensors.items()}
+    wrong = problems(saved, spec)
+    assert {problem.kind for problem in wrong} == {"missing", "unexpected"}
+    assert wrong[0].cause == (
+        "'module.weight_ih_l0' is there: remove the prefix 'module.' (saved from DataParallel?)"
+    )
+    both = torch_tensors(bidirectional=True)
+    only = {name: (array.shape, array.dtype) for name, array in tensors.items()}
+    extra = [p for p in problems(both, only) if p.kind == "unexpected"]
+    assert {p.cause for p in extra} == {"the second direction of a bidirectional LSTM?"}
+    wider = {name: (array.shape, np.dtype(np.float64)) for name, array in tensors.items()}
+    assert {p.kind for p in problems(tensors, wider)} == {"narrowed"}
+    assert problems({n: a.astype(float) for n, a in tensors.items()}, spec) == []
+    quantised = {n: a.astype(np.int8) for n, a in tensors.items()}
+    assert {p.cause for p in problems(quantised, spec)} == {"quantised?"}
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [
+        (15, "a GRU's three gates?"),
+        (5, "one gate alone?"),
+        (40, "two biases in one, as cuDNN has them?"),
+        (21, "of a layer with other sizes?"),
+    ],
+)
+def test_a_wrong_shape_comes_with_its_likely_cause(factor, cause):
+    spec = {"b": ((20,), np.dtype(np.float32))}
+    (problem,) = problems({"b": np.ones(factor, np.float32)}, spec)
+    assert problem.cause == cause
+    (problem,) = problems({"b": np.ones((4, 5), np.float32)}, spec)
+    assert problem.cause == "reshaped?"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+def test_nothing_is_wrong_with_a_whole_lstm_of_any_layout(row):
+    for seed in range(5):
+        archive, _ = random_file(row, np.random.default_rng(seed))
+        (finding,) = recognise(archive)
+        native = finding.best.native
+        assert problems(native.tensors, expected_of(native)) == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+def test_a_transposed_or_missing_tensor_is_blamed_and_no_other(row):
+    """Whichever tensor it is: the sizes come from the others."""
+    rng = np.random.default_rng(4)
+    native = to_native(random_model(row, rng), row) if not row.bias_required else None
+    if native is None or native.num_layers < 2:
+        native = to_native(_two_layers(row), row)
+    expected = expected_of(native)
+    for name, array in native.tensors.items():
+        if array.ndim == 2 and array.shape[0] != array.shape[1]:
+            broken = dict(native.tensors) | {name: np.ascontiguousarray(array.T)}
+            wrong = problems(broken, expected_of(_with(native, broken)))
+            assert [(p.name, p.cause) for p in wrong] == [(name, "transposed?")]
+    first = next(iter(native.tensors))
+    without = {n: a for n, a in native.tensors.items() if n != first}
+    assert [(p.name, p.kind) for p in problems(without, expected)] == [(first, "missing")]
+
+
+def _two_layers(row) -> CanonicalLSTM:
+    """Two layers if the row has more than one, three inputs and five units."""
+    several = row.stacked or row.layers_in_names
+    config = LSTM(3, 5, 2 if several else 1, bias_pair=row.bias_pair)
+    parameters = random_parameters(config.parameter_shapes(), np.random.default_rng(0), np.float32)
+    return CanonicalLSTM(config, parameters)
+
+
+def _with(native, tensors):
+    from dataclasses import replace
+
+    return replace(native, tensors=tensors)
+
+
+def test_a_file_without_an_lstm_says_so(tmp_path):
+    assert refusal(tmp_path, {"dense/kernel": np.ones((3, 7))}) == [
+        "no LSTM found; see `port.py inspect` for what is there"
+    ]
+
+
+def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
+    tensors = {f"encoder.{n}": a for n, a in torch_tensors().items()}
+    tensors |= {f"decoder.{n}": a for n, a in torch_tensors().items()}
+    assert refusal(tmp_path, tensors) == [
+        "2 LSTMs: choose one with --select from 'decoder.', 'encoder.'"
+    ]
+    assert refusal(tmp_path, tensors, select="rnn.") == [
+        "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.'"
+    ]
+    path = tmp_path / "model.npz"
+    source = read_lstm(path, Told(select="encoder."))
+    assert set(source.native.tensors) == {n for n in tensors if n.startswith("encoder.")}
+    assert source.notes == (
+        "not of this LSTM, left alone: "
+        + ", ".join(sorted(n for n in tensors if n.startswith("decoder."))),
+    )
+
+
+def test_one_layer_of_a_stack_can_be_chosen(tmp_path):
+    path = tmp_path / "model.npz"
+    path.write_bytes(npz_bytes(to_native(_two_layers(TABLE["keras"]), TABLE["keras"]).tensors))
+    assert read_lstm(path).native.num_layers == 2
+    assert read_lstm(path, Told(select="lstm_0/,lstm_1/")).native.num_layers == 2
+    upper = read_lstm(path, Told(select="lstm_1/")).native
+    assert (upper.num_layers, list(upper.tensors)) == (
+        1,
+        ["lstm_1/bias", "lstm_1/kernel", "lstm_1/recurrent_kernel"],
+    )
+
+
+def test_bare_names_that_two_frameworks_share_are_called_ambiguous(tmp_path):
+    rng = np.random.default_rng(0)
+    own = {"weight_ih": (20, 3), "weight_hh": (20, 5), "bias": (20,)}
+    tensors = {name: rng.standard_normal(shape) for name, shape in own.items()}
+    assert refusal(tmp_path, tensors) == [
+        "its tensors can be read in several ways, as coreml or equinox; say which with --from, and"
+        " give the tensors that layout's names"
+    ]
+    path = tmp_path / "model.npz"
+    assert read_lstm(path, Told(layout="equinox")).native.layout.key == "equinox"
+    nameless = {f"arr_{k}": array for k, array in enumerate(tensors.values())}
+    assert "can be read in several ways" in refusal(tmp_path, nameless)[0]
+
+
+def test_shapes_alone_decide_only_where_one_layout_is_left():
+    rng = np.random.default_rng(0)
+    archive = Archive("npz", {"a": rng.standard_normal((20, 3)), "b": rng.standard_normal((20, 5))})
+    (finding,) = recognise(archive, row="torch")
+    assert not finding.ambiguous
+    (finding,) = recognise(archive)
+    assert finding.ambiguous
+    square = {"a": rng.standard_normal((20, 5)), "b": rng.standard_normal((20, 5))}
+    (finding,) = recognise(Archive("npz", square), row="torch")
+    assert finding.ambiguous  # which is the recurrent one?
+
+
+def test_facts_that_nobody_says_are_asked_for_and_those_that_cannot_be_are_refused(tmp_path):
+    path = tmp_path / "model.npz"
+    path.write_bytes(npz_bytes(to_native(_two_layers(TABLE["keras"]), TABLE["tf-basic"]).tensors))
+    with pytest.raises(InputError) as caught:
+        read_lstm(path)
+    assert str(caught.value) == (
+        f"{path}: does not say forget_bias, which is added at run time (TensorFlow's default is"
+        " 1.0); give it with --forget-bias"
+    )
+    assert read_lstm(path, Told(forget_bias=1.0)).native.facts.forget_bias == 1.0
+    path.write_bytes(npz_bytes(torch_tensors()))
+    with pytest.raises(InputError, match="forget_bias: torch always has 0 at run time"):
+        read_lstm(path, Told(forget_bias=1.0))
+    with pytest.raises(InputError, match="activations: torch always has sigmoid, tanh, tanh"):
+        read_lstm(path, Told(activations=("tanh", "tanh", "tanh")))
+    with pytest.raises(InputError, match=r"layout: expected one of torch, .* got 'pytorch'"):
+        read_lstm(path, Told(layout="pytorch"))
