@@ -185,7 +185,8 @@ def say(console: Console, text: str) -> None:
 def print_inspection(report: Mapping[str, Any], console: Console) -> None:
     """Tensors, LSTMs, and what is not said."""
     table = Table(title=f"{report['container']}: {len(report['tensors'])} tensors")
-    for column in ("name", "shape", "dtype", "smallest", "largest", ""):
+    table.add_column("name", overflow="fold")
+    for column in ("shape", "dtype", "smallest", "largest", ""):
         table.add_column(column)
     for tensor in report["tensors"]:
         numbers = (tensor["min"], tensor["max"], tensor["trouble"])
