@@ -251,18 +251,18 @@ def print_checked(checked: Checked, console: Console) -> None:
 def layouts_page() -> str:
     """The table of layouts, in Markdown."""
     lines = [
-        "| key | framework | gates | tensors | biases | forget bias | states | verified |",
-        "|---|---|---|---|---|---|---|---|",
+        "| key | framework | gates | tensors | biases | forget bias | states | verified | source |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in ROWS:
-        tensors = ", ".join(f"`{t.name}` ({t.axes})" for t in row.tensors)
+        tensors = ", ".join(f"`{t.name}` {t.axes}" for t in row.tensors)
         biases = "2" if row.bias_pair else "1"
         words = {"stored": "in the bias", "told": "at run time, not in the file"}
         forget = words.get(str(row.forget_bias), f"{row.forget_bias} at run time")
-        verified = row.verified or f"no; read in {row.source}"
+        verified = row.verified or f"no: {row.checked or 'read'}"
         lines.append(
             f"| {row.key} | {row.title} | {' '.join(row.gates)} | {tensors} | {biases} | {forget} |"
-            f" ({row.state_order}) | {verified} |"
+            f" ({row.state_order}) | {verified} | {row.source} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -26,10 +26,20 @@ from typing import Literal
 import numpy as np
 
 from numpy_lstm.errors import check, check_choice
+from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.canonical import CanonicalLSTM
+from numpy_lstm.porting.layouts import (
+    GATES,
+    Layout,
+    NativeLSTM,
+    Tensor,
+    canonical_parameters,
+    places,
+    to_native,
+)
 
 Arrays = Mapping[str, np.ndarray]
 Orientation = Literal["columns", "rows", "linear"]
-GATES = "ifgo"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +54,15 @@ class _Layout:
         prefix = "lstm." if "projection.weight" in weights else ""
         W_ih, W_hh = weights[f"{prefix}weight_ih_l0"], weights[f"{prefix}weight_hh_l0"]
         biases = [b for n, b in weights.items() if n.startswith(f"{prefix}bias")]
-        theirs = self._split(W_ih, W_hh, sum(biases[1:], start=biases[0]))
+        parameters = {"weight_ih_l0": W_ih, "weight_hh_l0": W_hh}
+        parameters["bias_l0"] = sum(biases[1:], start=biases[0])
+        model = CanonicalLSTM(LSTM(W_ih.shape[1], W_hh.shape[1]), parameters)
+        theirs = dict(to_native(model, self._row).tensors)
         if prefix:
-            theirs["W_v"] = self._turned(weights["projection.weight"])
-            theirs["b_v"] = self._bias(weights["projection.bias"])
-        return {name: array.copy() for name, array in theirs.items()}
+            b_v = weights["projection.bias"].copy()
+            theirs["W_v"] = self._turned(weights["projection.weight"]).copy()
+            theirs["b_v"] = b_v[:, None] if self._orientation == "columns" else b_v
+        return theirs
 
     def to_torch_gradients(self, gradients: Arrays) -> dict[str, np.ndarray]:
         """Gradients in this layout, under torch's names; those of a language model hold W_v.
@@ -57,35 +71,54 @@ class _Layout:
             InputError: of the arrays that make up one of torch's, some are missing.
         """
         prefix = "lstm." if "W_v" in gradients else ""
-        parts = self._joined({n: np.asarray(gradient) for n, gradient in gradients.items()})
-        bias = parts.pop("bias", None)
-        if bias is not None:
-            pair = ("bias_ih", "bias_hh")
-            parts |= {name: bias.copy() for name in pair} if self.bias_pair else {"bias": bias}
-        result = {f"{prefix}{name}_l0": gradient for name, gradient in parts.items()}
+        given = {n: np.asarray(gradient) for n, gradient in gradients.items()}
+        result = {f"{prefix}{n}": g for n, g in canonical_parameters(self._native(given)).items()}
+        bias = f"{prefix}bias_l0"
+        if self.bias_pair and bias in result:
+            b = result.pop(bias)
+            result |= {f"{prefix}{name}_l0": b.copy() for name in ("bias_ih", "bias_hh")}
         if prefix:
-            result["projection.weight"] = self._turned(gradients["W_v"])
-        if "b_v" in gradients:
-            result["projection.bias"] = gradients["b_v"].reshape(-1)
+            result["projection.weight"] = self._turned(given["W_v"])
+        if "b_v" in given:
+            result["projection.bias"] = given["b_v"].reshape(-1)
         return result
+
+    def _native(self, gradients: Arrays) -> NativeLSTM:
+        """The gradients of the LSTM itself, those of a kind all or none."""
+        native = NativeLSTM(self._row, gradients, ("",))
+        for tensor in self._row.tensors:
+            names = [place.name for place in places(native) if place.tensor == tensor]
+            missing = [name for name in names if name not in gradients]
+            check(
+                len(missing) in (0, len(names)),
+                f"gradients: missing {', '.join(missing)}; expected {', '.join(names)}",
+            )
+        return native
 
     @property
     def _orientation(self) -> Orientation:
         return "columns"
 
+    @property
+    def _row(self) -> Layout:
+        raise NotImplementedError
+
+    def _matrix(self, columns: str, rows: str) -> str:
+        """The axes of a matrix in this orientation."""
+        return f"{rows} {columns}" if self._orientation == "rows" else f"{columns} {rows}"
+
+    def _vector(self, axis: str) -> str:
+        """The axes of a bias in this orientation."""
+        return f"{axis} 1" if self._orientation == "columns" else axis
+
     def _turned(self, W: np.ndarray) -> np.ndarray:
         """From torch's [out, in] and back."""
         return W.T if self._orientation == "rows" else W
 
-    def _bias(self, b: np.ndarray) -> np.ndarray:
-        return b[:, None] if self._orientation == "columns" else b
 
-    def _split(self, W_ih: np.ndarray, W_hh: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-        raise NotImplementedError
-
-    def _joined(self, gradients: Arrays) -> dict[str, np.ndarray]:
-        """weight_ih, weight_hh and bias in torch's layout, those that there are."""
-        raise NotImplementedError
+def _row(order: str, *tensors: Tensor) -> Layout:
+    """A row of the table of layouts, for one layer."""
+    return Layout("handwritten", "hand-written", order, tensors)
 
 
 @dataclass(frozen=True)
@@ -98,20 +131,10 @@ class ColumnVectors(_Layout):
     hidden_first: bool = True
     """z = [h; x]; False for [x; h]."""
 
-    def _split(self, W_ih: np.ndarray, W_hh: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-        both = (W_hh, W_ih) if self.hidden_first else (W_ih, W_hh)
-        matrices = _blocks("W_", np.concatenate(both, axis=1))
-        return matrices | _blocks("b_", b[:, None])
-
-    def _joined(self, gradients: Arrays) -> dict[str, np.ndarray]:
-        W, b = _stacked(gradients, "W_"), _stacked(gradients, "b_")
-        parts = {}
-        if W is not None:
-            H = len(W) // 4
-            I = W.shape[1] - H
-            parts["weight_ih"] = W[:, H:] if self.hidden_first else W[:, :I]
-            parts["weight_hh"] = W[:, :H] if self.hidden_first else W[:, I:]
-        return parts if b is None else parts | {"bias": b.reshape(-1)}
+    @property
+    def _row(self) -> Layout:
+        fused = "W_hx" if self.hidden_first else "W_xh"
+        return _row(GATES, Tensor(fused, "W_{gate}", "u z"), Tensor("b", "b_{gate}", "u 1"))
 
 
 @dataclass(frozen=True)
@@ -133,20 +156,14 @@ class GatePairs(_Layout):
     def _orientation(self) -> Orientation:
         return self.orientation
 
-    def _split(self, W_ih: np.ndarray, W_hh: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-        matrices = _blocks(f"{self.input}_", W_ih) | _blocks(f"{self.recurrent}_", W_hh)
-        theirs = {name: self._turned(W) for name, W in matrices.items()}
-        return theirs | _blocks(f"{self.bias}_", self._bias(b))
-
-    def _joined(self, gradients: Arrays) -> dict[str, np.ndarray]:
-        turned = {n: self._turned(g) if g.ndim == 2 else g for n, g in gradients.items()}
-        parts = {
-            "weight_ih": _stacked(turned, f"{self.input}_"),
-            "weight_hh": _stacked(turned, f"{self.recurrent}_"),
-        }
-        b = _stacked(gradients, f"{self.bias}_")
-        parts["bias"] = None if b is None else b.reshape(-1)
-        return {name: part for name, part in parts.items() if part is not None}
+    @property
+    def _row(self) -> Layout:
+        return _row(
+            GATES,
+            Tensor("W_ih", f"{self.input}_{{gate}}", self._matrix("u", "i")),
+            Tensor("W_hh", f"{self.recurrent}_{{gate}}", self._matrix("u", "r")),
+            Tensor("b", f"{self.bias}_{{gate}}", self._vector("u")),
+        )
 
 
 @dataclass(frozen=True)
@@ -174,41 +191,11 @@ class Stacked(_Layout):
     def _orientation(self) -> Orientation:
         return self.orientation
 
-    def _split(self, W_ih: np.ndarray, W_hh: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-        W_x, W_h, b = (_reordered(array, GATES, self.order) for array in (W_ih, W_hh, b))
-        theirs = {self.input: self._turned(W_x), self.recurrent: self._turned(W_h)}
-        return theirs | {self.bias: self._bias(b)}
-
-    def _joined(self, gradients: Arrays) -> dict[str, np.ndarray]:
-        parts = {
-            "weight_ih": (self.input, self._turned),
-            "weight_hh": (self.recurrent, self._turned),
-            "bias": (self.bias, np.ravel),
-        }
-        return {
-            name: _reordered(to_torch(gradients[own]), self.order, GATES)
-            for name, (own, to_torch) in parts.items()
-            if own in gradients
-        }
-
-
-def _blocks(prefix: str, stacked: np.ndarray) -> dict[str, np.ndarray]:
-    """The four gates' blocks, under the prefix and the gate."""
-    blocks = np.split(stacked, 4)
-    return {f"{prefix}{gate}": block for gate, block in zip(GATES, blocks, strict=True)}
-
-
-def _stacked(gradients: Arrays, prefix: str) -> np.ndarray | None:
-    """The inverse of `_blocks`; None if there is none of them."""
-    names = [f"{prefix}{gate}" for gate in GATES]
-    missing = [name for name in names if name not in gradients]
-    if len(missing) == len(names):
-        return None
-    check(not missing, f"gradients: missing {', '.join(missing)}; expected {', '.join(names)}")
-    return np.concatenate([gradients[name] for name in names])
-
-
-def _reordered(stacked: np.ndarray, before: str, after: str) -> np.ndarray:
-    """The four blocks along the first axis in another order."""
-    blocks = dict(zip(before, np.split(stacked, 4), strict=True))
-    return np.concatenate([blocks[gate] for gate in after])
+    @property
+    def _row(self) -> Layout:
+        return _row(
+            self.order,
+            Tensor("W_ih", self.input, self._matrix("(g u)", "i")),
+            Tensor("W_hh", self.recurrent, self._matrix("(g u)", "r")),
+            Tensor("b", self.bias, self._vector("(g u)")),
+        )

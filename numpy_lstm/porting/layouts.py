@@ -107,7 +107,9 @@ class Layout:
         activations: "fixed": sigmoid and tanh; "told": others are possible, and said elsewhere.
         bias_required: whether there is always a bias.
         state_order: in which order the framework takes and returns the states.
-        verified: how the row was proven: by which package's own LSTM; "" if it could not be.
+        verified: the package whose own LSTM runs the weights in the tests; "" if none can on the
+            Python that runs them.
+        checked: where no test can, what a person has run, and by which command.
         source: where the layout is documented.
         also: other frameworks with the same names and layout.
     """
@@ -128,6 +130,7 @@ class Layout:
     coupled: bool = False
     state_order: Literal["h, c", "c, h"] = "h, c"
     verified: str = ""
+    checked: str = ""
     source: str = ""
     also: str = ""
 
@@ -304,8 +307,13 @@ def reordered(parts: np.ndarray, before: str, after: str) -> np.ndarray:
     return parts[[before.index(letter) for letter in after]]
 
 
-def sizes_of(native: NativeLSTM, layer: int) -> dict[str, int]:
+def sizes_of(native: NativeLSTM, layer: int, *, partial: bool = False) -> dict[str, int]:
     """Sizes of all letters, from the shapes of a layer's tensors.
+
+    Args:
+        native: the LSTM.
+        layer: its number.
+        partial: whether some tensors may be missing, and sizes with them.
 
     Raises:
         InputError: shapes that contradict one another; all of them.
@@ -327,7 +335,7 @@ def sizes_of(native: NativeLSTM, layer: int) -> dict[str, int]:
         sizes.setdefault("r", sizes["u"])
     if "z" in sizes and "r" in sizes:
         sizes.setdefault("i", sizes["z"] - sizes["r"])
-    if wrong or sizes.get("i", 0) < 1:
+    if wrong or (not partial and sizes.get("i", 0) < 1):
         raise InputError("; ".join(wrong) or f"sizes: expected I of at least 1, got {sizes}")
     return sizes
 
@@ -341,16 +349,7 @@ def to_canonical(native: NativeLSTM) -> CanonicalLSTM:
     layout, D = native.layout, native.directions
     layers = [sizes_of(native, layer) for layer in range(native.num_layers)]
     parts = _canonical_parts(native, layers)
-    suffixes = [f"_l{k}{end}" for k in range(native.num_layers) for end in ("", "_reverse")[:D]]
-    parameters: dict[str, np.ndarray] = {}
-    for suffix, part in zip(suffixes, parts, strict=True):
-        for holds, name in CANONICAL_NAMES.items():
-            if holds in part:
-                array = part[holds]
-                flat = (
-                    array.reshape(-1, *array.shape[2:]) if holds not in ("W_hr", "W_ch") else array
-                )
-                parameters[name + suffix] = np.ascontiguousarray(flat)
+    parameters = _named(native, parts)
     u, r = layers[0]["u"], layers[0]["r"]
     config = LSTM(
         layers[0]["i"],
@@ -370,6 +369,31 @@ def to_canonical(native: NativeLSTM) -> CanonicalLSTM:
     if isinstance(layout.forget_bias, float):
         facts = replace(facts, forget_bias=layout.forget_bias)
     return CanonicalLSTM(config, parameters, facts, **states)
+
+
+def canonical_parameters(native: NativeLSTM) -> dict[str, np.ndarray]:
+    """What there is of an LSTM (or of its gradients) under the names of `LSTM.parameter_shapes`.
+
+    Raises:
+        InputError: shapes that contradict one another.
+    """
+    layers = [sizes_of(native, layer, partial=True) for layer in range(native.num_layers)]
+    return _named(native, _canonical_parts(native, layers))
+
+
+def _named(native: NativeLSTM, parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The parts of every direction of every layer, blocks stacked, under PyTorch's names."""
+    ends = ("", "_reverse")[: native.directions]
+    suffixes = [f"_l{k}{end}" for k in range(native.num_layers) for end in ends]
+    named: dict[str, np.ndarray] = {}
+    for suffix, part in zip(suffixes, parts, strict=True):
+        for holds, name in CANONICAL_NAMES.items():
+            if holds in part:
+                array = part[holds]
+                if "g" in CANONICAL_AXES[holds]:
+                    array = array.reshape(-1, *array.shape[2:])
+                named[name + suffix] = np.ascontiguousarray(array)
+    return named
 
 
 CANONICAL_NAMES = {

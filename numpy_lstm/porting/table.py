@@ -1,7 +1,8 @@
 """The table: one row a framework. What a row means is said in `layouts`.
 
 A row counts as verified only where the framework's own package runs the weights in the tests, on
-the Python that runs them. The others were read in the source that they name, and no more.
+the Python that runs them. The others were read in the source that they name; `checked` says what
+else was done.
 """
 
 from numpy_lstm.porting.layouts import Layout, Tensor
@@ -96,6 +97,7 @@ ROWS = (
         stacked="cu_dnnlstm_{layer}/",
         single="cu_dnnlstm/",
         bias_required=True,
+        checked="the conversion in tf_keras 2.21, by parity_tests.tensorflow_check",
         source="tf_keras legacy_h5_format._convert_rnn_weights",
     ),
     Layout(
@@ -129,6 +131,7 @@ ROWS = (
         forget_bias="told",
         bias_required=True,
         state_order="c, h",
+        checked="TensorFlow 2.21, by parity_tests.tensorflow_check",
         source="tf.compat.v1.nn.rnn_cell.BasicLSTMCell",
     ),
     Layout(
@@ -163,6 +166,7 @@ ROWS = (
         forget_bias="told",
         bias_required=True,
         state_order="c, h",
+        checked="TensorFlow 2.21, by parity_tests.tensorflow_check",
         source="tf.compat.v1.nn.rnn_cell.LSTMCell",
     ),
     Layout(
