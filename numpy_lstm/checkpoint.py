@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from numpy_lstm.errors import InputError, check, check_parameters
 from numpy_lstm.files import write_atomically
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import Parameters
+from numpy_lstm.porting.tensor_files import safetensors_bytes
 from numpy_lstm.vocabulary import Vocabulary
 
 FORMAT = "numpy_lstm.language_model/1"
@@ -32,7 +31,7 @@ class Checkpoint:
     notes: dict[str, Any]
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; a file of that name is replaced in one moment or not at all.
 
     Raises:
@@ -44,22 +43,22 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "vocabulary": checkpoint.vocabulary.tokens,
         "notes": checkpoint.notes,
     }
-    # safetensors writes an array's memory as it lies: a transposed view would be saved wrong.
-    tensors = {name: np.ascontiguousarray(p) for name, p in checkpoint.parameters.items()}
-    data = save(tensors, {"format": FORMAT, "header": json.dumps(header)})
+    metadata = {"format": FORMAT, "header": json.dumps(header)}
+    data = safetensors_bytes(checkpoint.parameters, metadata)
     try:
-        write_atomically({path: data})
+        write_atomically({Path(path): data})
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read what `save_checkpoint` wrote, and check all of it.
 
     Raises:
         InputError: the file is missing, truncated, of another kind, or holds tensors of the wrong
             name, shape or dtype, NaN or infinity.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a checkpoint (.safetensors)")
     try:
@@ -72,9 +71,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             )
             dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}
             other = [f"{name} is {d}" for name, d in dtypes.items() if d not in ("F32", "F64")]
-            check(
-                not other, f"{path}: expected float32 or float64 tensors, got {', '.join(other)}"
-            )
+            check(not other, f"{path}: expected float32 or float64 tensors, got {', '.join(other)}")
             parameters = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(

@@ -31,14 +31,13 @@ from torch_oracle.trace import in_dtype, torch_trace
 
 DTYPES = [np.float32, np.float64]
 README = """
-from pathlib import Path
 from numpy_lstm import load_checkpoint, save_checkpoint
 from torch_oracle.language_models import from_torch, to_torch
 
-checkpoint = load_checkpoint(Path("best.safetensors"))
+checkpoint = load_checkpoint("best.safetensors")
 module = to_torch(checkpoint)  # nn.LSTM and nn.Linear, to train or export
 back = from_torch(module, checkpoint.vocabulary, checkpoint.notes)
-save_checkpoint(Path("back.safetensors"), back)
+save_checkpoint("back.safetensors", back)
 """
 
 
@@ -114,6 +113,7 @@ def test_the_lines_of_the_readme_do_as_they_say(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(Path("best.safetensors"), trained)
     names = {}
+    assert README in (Path(__file__).parents[1] / "README.md").read_text()
     exec(README, names)
     assert isinstance(names["module"], nn.Module)
     assert_same(load_checkpoint(Path("back.safetensors")), trained)

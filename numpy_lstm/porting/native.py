@@ -17,6 +17,7 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.porting.layouts import NativeLSTM, Place, places, sizes_of
 from numpy_lstm.roundoff import Noise
 
+Function = Callable[[np.ndarray], np.ndarray]
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
 """y [T, N, D P], h_n [layers * D, N, P], c_n [layers * D, N, H]."""
 
@@ -33,7 +34,7 @@ ACTIVATIONS: Mapping[str, Callable[..., np.ndarray]] = {
 hard_sigmoid(0.2, 0.5)."""
 
 
-def activation(name: str) -> Callable[[np.ndarray], np.ndarray]:
+def activation(name: str) -> Function:
     """The function of a name such as "tanh" or "hard_sigmoid(0.2, 0.5)".
 
     Raises:
@@ -100,6 +101,8 @@ class _Step:
     native: NativeLSTM
     weights: list[tuple[Place, str, np.ndarray]]
     """Each tensor with its axes apart, without d; and their letters."""
+    functions: tuple[Function, Function, Function]
+    """Of the gates, the candidate, and the output."""
     noise: Noise | None
 
     @classmethod
@@ -124,7 +127,8 @@ class _Step:
             if noise is not None:
                 array = array * noise.factors(array.shape)
             weights.append((place, letters, array))
-        return cls(native, weights, noise)
+        gate, candidate, output = (_function(n, noise) for n in native.facts.activations)
+        return cls(native, weights, (gate, candidate, output), noise)
 
     def __call__(
         self, x: np.ndarray, h: np.ndarray, c: np.ndarray
@@ -135,7 +139,7 @@ class _Step:
         told = native.facts.forget_bias if layout.forget_bias == "told" else layout.forget_bias
         if isinstance(told, float) and told:
             a["f"] = a["f"] + x.dtype.type(told)
-        gate, candidate, output = (self._function(name) for name in native.facts.activations)
+        gate, candidate, output = self.functions
         peepholes = self._peepholes()
         for name in set(peepholes) - {"o"}:
             a[name] = a[name] + peepholes[name] * c  # (19)
@@ -195,14 +199,15 @@ class _Step:
                 result |= dict(zip(order, p, strict=True))
         return result
 
-    def _function(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
-        exact = activation(name)
-        if self.noise is None:
-            return exact
-        noise = self.noise
 
-        def noisy(a: np.ndarray) -> np.ndarray:
-            value = exact(a)
-            return noise.computed(value, value)
+def _function(name: str, noise: Noise | None) -> Function:
+    """The activation, its values moved by the noise."""
+    exact = activation(name)
+    if noise is None:
+        return exact
 
-        return noisy
+    def noisy(a: np.ndarray) -> np.ndarray:
+        value = exact(a)
+        return noise.computed(value, value)
+
+    return noisy
