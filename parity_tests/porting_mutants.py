@@ -68,12 +68,24 @@ def _with_tensors(
     return _with_row(native, tensors=changed)
 
 
+def _in_order(native: NativeLSTM, order: str) -> NativeLSTM:
+    """The row with another order of the gates; where names say the gate, with names exchanged."""
+    row = native.layout
+
+    def renamed(tensor: Tensor) -> Tensor:
+        names = {a: row.gate_name(b, tensor) for a, b in zip(row.gates, order, strict=True)}
+        return replace(tensor, gate_names=names)
+
+    named = {t.holds for t in row.tensors if "{gate}" in t.name and t.holds != "W_ch"}
+    if named:
+        return _with_tensors(native, renamed, *named)
+    return _with_row(native, gates=order)
+
+
 def _turn_gates(native: NativeLSTM, names: list[str], order: str) -> NativeLSTM:
     """Some tensors with their gates' blocks taken for those of another order."""
     row, tensors = native.layout, dict(native.tensors)
-    gates = native.layout.gates
-    names_of = {a: native.layout.gate_name(b) for a, b in zip(gates, order, strict=True)}
-    wrong = to_canonical(_with_row(native, gates=order, gate_names=names_of))
+    wrong = to_canonical(_in_order(native, order))
     right = to_canonical(native)
     parameters = {
         name: (wrong if name.rsplit("_l", 1)[0] in names else right).parameters[name]
@@ -87,11 +99,8 @@ def _orders(native: NativeLSTM, inputs: Inputs) -> Found:
     """Every wrong order, or naming, of the gates: of all tensors, and of W, U or b alone."""
     row = native.layout
     wrong = ["".join(order) for order in permutations(row.gates) if "".join(order) != row.gates]
-    named = any("{gate}" in tensor.name for tensor in row.tensors)
     for order in wrong:
-        names = {a: row.gate_name(b) for a, b in zip(row.gates, order, strict=True)}
-        change = {"gate_names": names} if named else {"gates": order}
-        yield "gate order", f"all in {order}", _with_row(native, **change), inputs
+        yield "gate order", f"all in {order}", _in_order(native, order), inputs
     names = {"W": ["weight_ih"], "U": ["weight_hh"], "b": ["bias", "bias_ih", "bias_hh"]}
     for k, order in enumerate(wrong):
         part = list(names)[k % 3]  # each order in one of them

@@ -57,12 +57,14 @@ class Tensor:
         axes: see the module.
         scrambled: cuDNN's memory under Keras' shape: each gate's block [u, i], read row by row, is
             written row by row into a block [i, u].
+        gate_names: what {gate} stands for in this tensor's name, where it is not as the row says.
     """
 
     holds: str
     name: str
     axes: str
     scrambled: bool = False
+    gate_names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.scrambled and not (len(self.groups) == 2 and self.groups[1] == "gu"):
@@ -153,9 +155,9 @@ class Layout:
         """Whether the tensors' own names say the layer."""
         return "{layer}" in self.tensors[0].name
 
-    def gate_name(self, gate: str) -> str:
-        """What {gate} stands for."""
-        return self.gate_names.get(gate, gate)
+    def gate_name(self, gate: str, tensor: Tensor) -> str:
+        """What {gate} stands for in a tensor's name."""
+        return tensor.gate_names.get(gate, self.gate_names.get(gate, gate))
 
     def prefixes(self, num_layers: int) -> tuple[str, ...]:
         """What precedes the tensors' names in a file of our own, layer by layer."""
@@ -251,7 +253,9 @@ def _places(native: NativeLSTM) -> Iterator[Place]:
             own = tokens if "d" not in tensor.letters else ("",)
             for (d, token), gate in product(enumerate(own), order if per_gate else (None,)):
                 name = tensor.name.format(
-                    layer=layer, direction=token, gate=layout.gate_name(gate) if gate else ""
+                    layer=layer,
+                    direction=token,
+                    gate=layout.gate_name(gate, tensor) if gate else "",
                 )
                 direction = None if "d" in tensor.letters else d
                 yield Place(tensor, prefix + name, layer, direction, gate)

@@ -183,7 +183,7 @@ def pattern(row: Layout, tensor: Tensor, directions: int) -> re.Pattern[str]:
     choices = {
         "layer": r"(?P<layer>\d+)",
         "direction": f"(?P<direction>{_either(row.tokens(directions))})",
-        "gate": f"(?P<gate>{_either([row.gate_name(gate) for gate in order])})",
+        "gate": f"(?P<gate>{_either([row.gate_name(gate, tensor) for gate in order])})",
     }
     parts = re.split(r"\{(\w+)\}", tensor.name)
     body = "".join(choices[p] if k % 2 else re.escape(p) for k, p in enumerate(parts))

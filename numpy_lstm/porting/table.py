@@ -244,7 +244,7 @@ ROWS = (
         "Flax nnx LSTMCell",
         "ifgo",
         (
-            Tensor("W_ih", "{direction}i{gate}.kernel", "i u"),
+            Tensor("W_ih", "{direction}i{gate}.kernel", "i u", gate_names={"f": "f_"}),
             Tensor("W_hh", "{direction}h{gate}.kernel", "r u"),
             Tensor("b", "{direction}h{gate}.bias", "u"),
         ),
@@ -296,6 +296,7 @@ ROWS = (
             Tensor("b", "bias", "(g u)"),
         ),
         stacked="layers.{layer}.",
+        checked="mlx, by parity_tests.test_frameworks where it is installed",
         source="mlx.nn.LSTM",
     ),
     Layout(
@@ -325,6 +326,7 @@ ROWS = (
         ),
         stacked="layers.{layer}.",
         bias_required=True,
+        checked="its own PyTorch path, by parity_tests.old_frameworks_check",
         source="haste frameworks/pytorch/lstm.py",
     ),
     Layout(
@@ -341,7 +343,26 @@ ROWS = (
         directions=("l", "l", "r"),
         single="lstm0_",
         bias_required=True,
+        checked="mxnet 1.9.1, by parity_tests.old_frameworks_check",
         source="mxnet 1.x gluon/rnn/rnn_layer.py",
+    ),
+    Layout(
+        "mxnet-saved",
+        "MXNet Gluon rnn.LSTM, as save_parameters names it",
+        "ifgo",
+        (
+            Tensor("W_ih", "{direction}i2h_weight", "(g u) i"),
+            Tensor("W_hh", "{direction}h2h_weight", "(g u) r"),
+            Tensor("b_ih", "{direction}i2h_bias", "(g u)"),
+            Tensor("b_hh", "{direction}h2h_bias", "(g u)"),
+            Tensor("W_hr", "{direction}h2r_weight", "r u"),
+        ),
+        directions=("", "l_cell.", "r_cell."),
+        stacked="_unfused.{layer}.",
+        single="_unfused.0.",
+        bias_required=True,
+        checked="mxnet 1.9.1, by parity_tests.old_frameworks_check",
+        source="mxnet 1.x gluon/rnn/rnn_layer.py, _unfuse",
     ),
     Layout(
         "chainer",
@@ -355,6 +376,7 @@ ROWS = (
         stacked="{layer}/",
         bias_required=True,
         state_order="c, h",
+        checked="chainer 7.8.1, by parity_tests.old_frameworks_check",
         source="chainer functions/rnn/lstm.py, _extract_gates",
     ),
     Layout(
