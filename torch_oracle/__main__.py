@@ -15,8 +15,8 @@ import tyro
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.files import write_atomically
 from numpy_lstm.errors import InputError, check, one_line_errors
+from numpy_lstm.files import write_atomically
 from torch_oracle.adapters import Adapter, imported, load
 from torch_oracle.catalogue import catalogue
 from torch_oracle.diagnosis import Diagnosis, diagnose
