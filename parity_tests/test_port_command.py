@@ -101,6 +101,7 @@ def test_a_tensorflow_checkpoint_keeps_its_forget_bias_in_the_proof(folder):
     assert same_tensors(folder / "back.npz", folder / "tf.npz")
     proof = json.loads((folder / "back.npz.proof.json").read_text())
     assert proof["destination"]["facts"]["forget_bias"] == 1.0
+    assert "but in the proof beside it: forget_bias = 1, to be added at run time" in result.stdout
 
 
 def test_a_proof_holds_what_it_takes_to_verify_it_and_is_verified_without_torch(folder):

@@ -464,6 +464,17 @@ def test_other_weights_are_listed_and_those_of_other_nodes_are_not_taken_for_an_
     assert archive.notes == ("weights left out, for their names: '/up'",)
 
 
+def test_operators_of_other_makers_are_not_taken_for_the_standards(tmp_path):
+    p = weights()
+    node = "LSTM <hidden_size=7, clip = 2.0>"
+    body = f"V = Identity (W) y = {node} (x, W, R, B) z = {node} (x, V, R, B) {LSTM_NODE}"
+    model = graph_of(body, **p)
+    for node in model.graph.node[:2]:
+        node.domain = "other"
+    note = "node z: left out, since its weights are not constant"
+    assert only(tmp_path, model, p).notes == (note,)
+
+
 def test_a_model_without_an_lstm_has_none(tmp_path):
     archive = read(tmp_path, graph_of("out = Relu (x)", W=np.ones((1, 28, 3), F4)))
     assert archive.tensors == {}

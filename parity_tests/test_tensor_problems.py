@@ -6,7 +6,7 @@ import pytest
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.archive import Archive
-from numpy_lstm.porting.canonical import CanonicalLSTM
+from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
 from numpy_lstm.porting.layouts import to_native
 from numpy_lstm.porting.npz_files import npz_bytes
 from numpy_lstm.porting.problems import expected_of, problems
@@ -61,6 +61,22 @@ def test_one_problem_is_said_as_one(tmp_path):
         "bias_hh_l0: not finite: expected finite numbers, found inf at [0] (20 of 20 values);"
         " training that diverged?"
     ]
+
+
+def test_a_broken_lstm_is_not_taken_for_a_whole_one_without_what_is_broken(tmp_path):
+    """Its weights alone would be a whole LSTM without biases, of this package's layout."""
+    mixed = torch_tensors()
+    mixed["bias_hh_l0"] = mixed["bias_hh_l0"].astype(np.float64)
+    assert refusal(tmp_path, mixed) == ["tensors are of different dtypes: float32, float64"]
+    half = torch_tensors()
+    for name in ("bias_hh_l0", "bias_hh_l1"):
+        del half[name]
+    assert refusal(tmp_path, half) == [
+        f"bias_hh_l{k}: missing: expected [20] float32, found nothing" for k in (0, 1)
+    ]
+    assert refusal(tmp_path, torch_tensors(), layout="numpy-lstm")[0].startswith(
+        "bias_ih_l0: unexpected"
+    )
 
 
 def test_a_live_models_tensors_are_compared_name_by_name():
@@ -163,6 +179,25 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
         "not of this LSTM, left alone: "
         + ", ".join(sorted(n for n in tensors if n.startswith("decoder."))),
     )
+
+
+def test_layers_of_other_sizes_or_other_activations_are_no_stack():
+    tensors = {f"lstm_{k}/{n}": a for k in (0, 1) for n, a in _keras_layer(5, 5).items()}
+    assert [f.label for f in recognise(Archive("keras", tensors))] == ["lstm_0/,lstm_1/"]
+    narrow = tensors | {f"lstm_1/{n}": a for n, a in _keras_layer(5, 4).items()}
+    assert [f.label for f in recognise(Archive("keras", narrow))] == ["lstm_0/", "lstm_1/"]
+    usual, other = Facts(), Facts(activations=("sigmoid", "relu", "relu"))
+    facts = {"lstm_0/": usual, "lstm_1/": other}
+    found = recognise(Archive("keras", tensors, facts))
+    assert [f.label for f in found] == ["lstm_0/", "lstm_1/"]
+    assert [f.best.native.facts for f in found] == [usual, other]
+
+
+def _keras_layer(I: int, H: int) -> dict[str, np.ndarray]:
+    config = LSTM(I, H)
+    parameters = random_parameters(config.parameter_shapes(), np.random.default_rng(I), np.float32)
+    native = to_native(CanonicalLSTM(config, parameters), TABLE["keras"])
+    return {name.removeprefix("lstm/"): array for name, array in native.tensors.items()}
 
 
 def test_one_layer_of_a_stack_can_be_chosen(tmp_path):

@@ -216,6 +216,8 @@ def print_record(record: Mapping[str, Any], console: Console) -> None:
     say(console, f"{source['layout']} -> {destination['layout']}")
     for sentence in record["lost"]:
         say(console, f"lost: {sentence}")
+    for fact in record["unsaid"]:
+        say(console, f"not in the file, but in the proof beside it: {fact}")
     proof = record["proof"]
     print_distances(proof["distances"], console)
     say(console, f"converted back, it is the source {bits(proof['reversible'])}")

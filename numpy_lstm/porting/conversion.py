@@ -14,7 +14,7 @@ import numpy as np
 
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.files import write_atomically
-from numpy_lstm.porting.canonical import CanonicalLSTM, digest
+from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, digest
 from numpy_lstm.porting.layouts import NativeLSTM, to_canonical, to_native
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.proof import Inputs, Proof, prove, verdict
@@ -71,12 +71,12 @@ def convert(
     result: dict[str, Any] = {}
 
     def verify(folder: Path) -> None:
-        again = _reread(folder / destination.name, after, readers)
+        again, unsaid = _reread(folder / destination.name, after, readers)
         proof = prove(before.native, again)
         check(proof.passed, f"{destination}: not written, since the proof fails: {verdict(proof)}")
         own = [folder / path.name for path in files]
         result.update(
-            record((before.native, before.files), (again, own), proof, [*lost, *narrowed])
+            record((before.native, before.files), (again, own), proof, [*lost, *narrowed], unsaid)
         )
 
     try:
@@ -106,8 +106,10 @@ def _cast(
     return replace(model, parameters=cast, **states), lost
 
 
-def _reread(path: Path, written: NativeLSTM, readers: Readers | None) -> NativeLSTM:
-    """What was written, from the disk.
+def _reread(
+    path: Path, written: NativeLSTM, readers: Readers | None
+) -> tuple[NativeLSTM, list[str]]:
+    """What was written, from the disk; and the facts that the file does not hold.
 
     Raises:
         InputError: it is not what was meant to be written, bit for bit.
@@ -121,7 +123,12 @@ def _reread(path: Path, written: NativeLSTM, readers: Readers | None) -> NativeL
         f"{path.name}: not written, since it does not read back as what was written;"
         " please report this",
     )
-    return replace(written, tensors=tensors, facts=facts)
+    unsaid = []
+    if written.layout.forget_bias == "told":
+        unsaid.append(f"forget_bias = {facts.forget_bias:g}, to be added at run time")
+    if facts.activations != SIGMOID_TANH and written.prefixes[0] not in archive.facts:
+        unsaid.append(f"activations = {', '.join(facts.activations)}")
+    return replace(written, tensors=tensors, facts=facts), unsaid
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.layouts import Arrays, NativeLSTM, Place, places, solve
-from numpy_lstm.porting.recognition import REQUIRED
+from numpy_lstm.porting.recognition import needed
 
 FACTORS = {
     2: "two biases in one, as cuDNN has them?",
@@ -90,13 +90,11 @@ def expected_of(native: NativeLSTM) -> dict[str, Spec]:
     # Of equally many, the wider: half of the tensors in half precision is not how it was meant.
     dtype = max(dtypes, key=lambda d: (dtypes[d], d.itemsize))
     own = list(places(native))
-    optional = {p.tensor.holds for p in own if p.name in native.tensors}
+    kinds = needed(native)
     sizes = _sizes(native, own)
     result: dict[str, Spec] = {}
     for place in own:
-        holds = place.tensor.holds
-        required = holds in REQUIRED or (native.layout.bias_required and holds.startswith("b"))
-        if not required and holds not in optional:
+        if place.tensor.holds not in kinds:
             continue
         letters = sizes[place.layer]
         shape = tuple(prod(letters[a] for a in group) for group in place.tensor.groups)

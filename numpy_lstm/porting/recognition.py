@@ -108,7 +108,7 @@ def recognise(
         for name, array in archive.tensors.items()
         if array.dtype.name in ("float16", "bfloat16", "float32", "float64")
     }
-    found = [h for each in rows for h in _by_names(each, floating)]
+    found = [h for each in rows for h in _by_names(each, floating, archive.facts)]
     if not found:
         found = [h for each in rows for h in _by_shapes(each, floating)]
     found = [replace(h, native=_with_facts(h.native, archive, facts)) for h in found]
@@ -154,14 +154,16 @@ def unsaid(native: NativeLSTM, archive: Archive) -> list[str]:
 # --- by names ---------------------------------------------------------------------------------
 
 
-def _by_names(row: Layout, tensors: Mapping[str, np.ndarray]) -> Iterator[Hypothesis]:
+def _by_names(
+    row: Layout, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Facts]
+) -> Iterator[Hypothesis]:
     """Readings of a row, by the names of its tensors."""
     remaining = dict(tensors)
     for directions in (2, 1):
         if directions == 2 and row.directions is None:
             continue
         cells = _cells(row, directions, remaining)
-        for prefixes in _stacks(row, cells, directions, remaining):
+        for prefixes in _stacks(row, cells, directions, remaining, facts):
             native = NativeLSTM(row, {}, prefixes, directions)
             names = {place.name for place in places(native) if place.name in tensors}
             native = replace(native, tensors={name: tensors[name] for name in sorted(names)})
@@ -192,6 +194,17 @@ def pattern(row: Layout, tensor: Tensor, directions: int) -> re.Pattern[str]:
     return re.compile(rf"(?P<prefix>|.*[{separators}]){body}")
 
 
+def is_named_like_lstm(name: str) -> bool:
+    """Whether some row has a tensor of exactly this name, whatever the layer and direction."""
+    matches = (
+        pattern(row, tensor, directions).fullmatch(name)
+        for row in ROWS
+        for tensor in row.tensors
+        for directions in (1, 2)
+    )
+    return any(match is not None and not match["prefix"] for match in matches)
+
+
 def _either(words: Sequence[str]) -> str:
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
@@ -219,7 +232,11 @@ def _cells(row: Layout, directions: int, tensors: Mapping[str, np.ndarray]) -> d
 
 
 def _stacks(
-    row: Layout, cells: Mapping[str, set[int]], directions: int, tensors: Mapping[str, np.ndarray]
+    row: Layout,
+    cells: Mapping[str, set[int]],
+    directions: int,
+    tensors: Mapping[str, np.ndarray],
+    facts: Mapping[str, Facts],
 ) -> Iterator[tuple[str, ...]]:
     """Prefixes, layer by layer, of each LSTM."""
     if row.layers_in_names:
@@ -233,6 +250,7 @@ def _stacks(
         if stack and not (
             cell[0] == stack[-1][0]
             and cell[1] == stack[-1][1] + 1
+            and facts.get(cell[2]) == facts.get(stack[-1][2])
             and _feeds(row, stack[-1][2], cell[2], directions, tensors)
         ):
             yield tuple(prefix for _, _, prefix in stack)
@@ -251,7 +269,7 @@ def _number(prefix: str) -> tuple[str, int]:
 def _feeds(
     row: Layout, below: str, above: str, directions: int, tensors: Mapping[str, np.ndarray]
 ) -> bool:
-    """Whether one layer's outputs have the size of the next one's inputs."""
+    """Whether one layer's outputs fit the next one's inputs, and both have as many units."""
     sizes = []
     for prefix in (below, above):
         native = _with_leading(NativeLSTM(row, tensors, (prefix,), directions))
@@ -259,7 +277,8 @@ def _feeds(
             sizes.append(sizes_of(native, 0) | {"D": native.directions})
         except InputError:
             return False
-    return sizes[1]["i"] == sizes[0]["r"] * sizes[0]["D"]
+    first, second = sizes
+    return second["i"] == first["r"] * first["D"] and second["u"] == first["u"]
 
 
 def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray]) -> Hypothesis:
@@ -282,7 +301,9 @@ def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray]) -> Hypothesis
     if others:
         reasons.append(f"{len(others)} others beside them are not explained")
     reasons.append(f"shapes: {problem}" if problem else f"shapes fit: {sizes_text(native)}")
-    score = (int(not problem), len(names), int(styled))
+    # What explains more comes first, even if something is wrong with it: a broken LSTM with biases
+    # is not to be taken for a whole one without.
+    score = (len(names), int(not problem), int(styled))
     return Hypothesis(native, names, score, tuple(reasons), problem)
 
 
@@ -302,21 +323,30 @@ def sizes_text(native: NativeLSTM) -> str:
     return text + (", both directions" if native.directions == 2 else "")
 
 
+def needed(native: NativeLSTM) -> set[str]:
+    """What the tensors of an LSTM must hold, given what some of them do hold."""
+    row, rows_own = native.layout, {tensor.holds for tensor in native.layout.tensors}
+    kinds = {p.tensor.holds for p in places(native) if p.name in native.tensors} | set(REQUIRED)
+    if row.bias_required:
+        kinds |= {holds for holds in rows_own if holds.startswith("b")}
+    for pair in (("b_ih", "b_hh"), ("initial_h", "initial_c")):
+        kinds |= set(pair) if kinds & set(pair) else set()
+    return kinds & rows_own
+
+
 def fault(native: NativeLSTM) -> str:
     """Why these tensors are no LSTM in this layout; "" if they are one."""
-    row = native.layout
-    groups: dict[str, list[bool]] = {}
-    for place in places(native):
-        groups.setdefault(place.tensor.holds, []).append(place.name in native.tensors)
-    for holds, there in groups.items():
-        needed = holds in REQUIRED or (row.bias_required and holds.startswith("b"))
-        if not all(there) and (needed or any(there)):
-            missing = [
-                p.name
-                for p in places(native)
-                if p.tensor.holds == holds and p.name not in native.tensors
-            ]
-            return f"missing {', '.join(missing)}"
+    kinds = needed(native)
+    missing = [
+        place.name
+        for place in places(native)
+        if place.tensor.holds in kinds and place.name not in native.tensors
+    ]
+    if missing:
+        return f"missing {', '.join(missing)}"
+    dtypes = sorted({array.dtype.name for array in native.tensors.values()})
+    if len(dtypes) > 1:
+        return f"tensors are of different dtypes: {', '.join(dtypes)}"
     try:
         layers = [sizes_of(native, layer) for layer in range(native.num_layers)]
     except InputError as error:
@@ -327,8 +357,7 @@ def fault(native: NativeLSTM) -> str:
                 f"a layer reads {above['i']} features and has {above['u']} units; expected the"
                 f" {below['r'] * native.directions} of the layer below, and {layers[0]['u']}"
             )
-    projected = any(groups.get("W_hr", ()))
-    if not projected and any(sizes["r"] != sizes["u"] for sizes in layers):
+    if "W_hr" not in kinds and any(sizes["r"] != sizes["u"] for sizes in layers):
         return f"recurrent matrix reads {layers[0]['r']} units of {layers[0]['u']}"
     return ""
 
@@ -353,7 +382,7 @@ def _by_shapes(row: Layout, tensors: Mapping[str, np.ndarray]) -> Iterator[Hypot
                     f"by shape alone: {', '.join(chosen)} could be {', '.join(own)}",
                     f"shapes fit: {sizes_text(native)}",
                 )
-                yield Hypothesis(native, frozenset(chosen), (1, 0, 0), reasons)
+                yield Hypothesis(native, frozenset(chosen), (0, 1, 0), reasons)
 
 
 def _counts(parts: Sequence[Tensor], row: Layout) -> set[int]:

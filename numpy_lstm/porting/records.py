@@ -33,6 +33,7 @@ def record(
     after: tuple[NativeLSTM, list[Path]],
     proof: Proof,
     lost: list[str],
+    unsaid: list[str],
 ) -> dict[str, Any]:
     """What was converted, from which files to which, and the proof; for JSON."""
     config = to_canonical(after[0]).config
@@ -43,6 +44,7 @@ def record(
         "destination": described(*after),
         "sizes": asdict(config),
         "lost": lost,
+        "unsaid": unsaid,
         "proof": asdict(proof) | {"allowed": K, "worst": proof.worst, "passed": proof.passed},
     }
 

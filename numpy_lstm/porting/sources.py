@@ -14,7 +14,7 @@ from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.native import activation
 from numpy_lstm.porting.problems import check_tensors, expected_of
 from numpy_lstm.porting.reading import read_archive
-from numpy_lstm.porting.recognition import Finding, recognise, unsaid
+from numpy_lstm.porting.recognition import Finding, is_named_like_lstm, recognise, unsaid
 from numpy_lstm.porting.records import load_record, parts, sha256
 from numpy_lstm.porting.table import TABLE
 
@@ -134,11 +134,14 @@ def _selected(finding: Finding, select: str) -> Finding | None:
 
 
 def _own(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
-    """The LSTM's tensors, and those right beside them."""
+    """The LSTM's tensors, and those right beside them that might belong to it."""
 
     def beside(name: str) -> bool:
-        rests = [name.removeprefix(p) for p in native.prefixes if p and name.startswith(p)]
-        return any(not set("./") & set(rest) for rest in rests)
+        rests = {p: name.removeprefix(p) for p in native.prefixes if name.startswith(p)}
+        return any(
+            is_named_like_lstm(rest) or (bool(prefix) and not set("./") & set(rest))
+            for prefix, rest in rests.items()
+        )
 
     return {n: a for n, a in archive.tensors.items() if n in native.tensors or beside(n)}
 
