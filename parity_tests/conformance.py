@@ -20,8 +20,9 @@ from safetensors import safe_open
 
 from numpy_lstm.files import write_atomically
 from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.arrangement import to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import Layout, NativeLSTM, to_native
+from numpy_lstm.porting.layouts import Layout, NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import Outputs
 from numpy_lstm.porting.table import ROWS, TABLE

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from numpy_lstm.lstm import LSTM, lstm_forward
+from numpy_lstm.porting.arrangement import to_canonical
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import NativeLSTM, places, to_canonical
+from numpy_lstm.porting.layouts import NativeLSTM, places
 from numpy_lstm.porting.native import Outputs, run
 from numpy_lstm.roundoff import Noise, distance
 

@@ -26,8 +26,9 @@ import numpy as np
 
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting import native
+from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM
-from numpy_lstm.porting.layouts import Layout, Tensor, to_canonical, to_native
+from numpy_lstm.porting.layouts import Layout, Tensor
 from numpy_lstm.porting.native import Outputs
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.roundoff import K

@@ -20,14 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.layouts import (
-    Layout,
-    NativeLSTM,
-    Tensor,
-    places,
-    to_canonical,
-    to_native,
-)
+from numpy_lstm.porting.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts import Layout, NativeLSTM, Tensor, places
 from numpy_lstm.porting.native import Outputs, run
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conformance import FOLDER, Inputs, load_vector

@@ -25,8 +25,9 @@ import ml_dtypes
 import numpy as np
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.porting.arrangement import to_canonical
 from numpy_lstm.porting.canonical import Facts
-from numpy_lstm.porting.layouts import NativeLSTM, to_canonical
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.native import Outputs, run
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.porting.tf_bundle import read_tf_bundle, tf_bundle

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.layouts import NativeLSTM, to_canonical, to_native
+from numpy_lstm.porting.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import Outputs
 from numpy_lstm.porting.table import TABLE

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.arrangement import to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, digest
-from numpy_lstm.porting.layouts import to_native
 from numpy_lstm.porting.npz_files import npz_bytes, read_npz
 from numpy_lstm.porting.reading import read_archive
 from numpy_lstm.porting.table import TABLE

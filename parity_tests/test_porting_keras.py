@@ -18,9 +18,10 @@ import pytest
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting import hdf5_files, hdf5_listing
+from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, Facts, digest
 from numpy_lstm.porting.keras_files import keras_2_weights, keras_weights, read_keras
-from numpy_lstm.porting.layouts import NativeLSTM, to_canonical, to_native
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import run
 from numpy_lstm.porting.recognition import recognise

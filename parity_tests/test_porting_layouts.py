@@ -11,8 +11,9 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts, digest
-from numpy_lstm.porting.layouts import Layout, NativeLSTM, Tensor, places, to_canonical, to_native
+from numpy_lstm.porting.layouts import Layout, NativeLSTM, Tensor, places
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import activation, run
 from numpy_lstm.porting.proof import NAMES, Inputs, prove, run_canonical

@@ -15,8 +15,9 @@ from onnx import helper, numpy_helper
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM, lstm_forward
+from numpy_lstm.porting.arrangement import sizes_of, to_canonical, to_native
 from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import NativeLSTM, sizes_of, to_canonical, to_native
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.native import _Step, run
 from numpy_lstm.porting.onnx_files import onnx_model, read_onnx
 from numpy_lstm.porting.recognition import recognise

@@ -15,8 +15,9 @@ import pytest
 from numpy_lstm.errors import InputError
 from numpy_lstm.language_model import LanguageModel, language_model_forward
 from numpy_lstm.porting import tf_bundle as bundle
+from numpy_lstm.porting.arrangement import to_canonical
 from numpy_lstm.porting.canonical import Facts
-from numpy_lstm.porting.layouts import NativeLSTM, to_canonical
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.porting.tf_bundle import crc32c, read_tf_bundle, tf_bundle

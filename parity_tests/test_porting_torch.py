@@ -19,8 +19,9 @@ from torch import nn
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM, lstm_forward
+from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, digest
-from numpy_lstm.porting.layouts import NativeLSTM, to_canonical, to_native
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.native import Outputs
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.porting.tensor_files import read_safetensors, safetensors_bytes

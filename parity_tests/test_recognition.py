@@ -7,8 +7,9 @@ import numpy as np
 
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import Layout, NativeLSTM, to_canonical, to_native
+from numpy_lstm.porting.layouts import Layout, NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.recognition import recognise
 from numpy_lstm.porting.table import ROWS

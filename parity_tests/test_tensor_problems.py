@@ -6,8 +6,8 @@ import pytest
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.arrangement import to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import to_native
 from numpy_lstm.porting.npz_files import npz_bytes
 from numpy_lstm.porting.problems import expected_of, problems
 from numpy_lstm.porting.recognition import recognise

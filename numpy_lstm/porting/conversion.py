@@ -14,8 +14,9 @@ import numpy as np
 
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.files import write_atomically
+from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, digest
-from numpy_lstm.porting.layouts import NativeLSTM, to_canonical, to_native
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.proof import Inputs, Proof, prove, verdict
 from numpy_lstm.porting.reading import read_archive

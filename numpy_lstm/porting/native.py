@@ -14,7 +14,8 @@ from jaxtyping import Shaped
 
 from numpy_lstm.activations import sigmoid, tanh
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.layouts import NativeLSTM, Place, places, sizes_of
+from numpy_lstm.porting.arrangement import sizes_of
+from numpy_lstm.porting.layouts import NativeLSTM, Place, places
 from numpy_lstm.roundoff import Noise
 
 Function = Callable[[np.ndarray], np.ndarray]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from numpy_lstm.errors import InputError, check
-from numpy_lstm.porting.layouts import NativeLSTM, sizes_of
+from numpy_lstm.porting.arrangement import sizes_of
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.onnx_constants import DTYPES
 from numpy_lstm.porting.onnx_nodes import ACTIVATIONS_KEY, parsed
 

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.layouts import Arrays, NativeLSTM, Place, places, solve
+from numpy_lstm.porting.arrangement import solve
+from numpy_lstm.porting.layouts import Arrays, NativeLSTM, Place, places
 from numpy_lstm.porting.recognition import needed
 
 FACTORS = {

@@ -13,8 +13,9 @@ import numpy as np
 
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.lstm import lstm_forward
+from numpy_lstm.porting.arrangement import to_canonical
 from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM
-from numpy_lstm.porting.layouts import Layout, NativeLSTM, to_canonical
+from numpy_lstm.porting.layouts import Layout, NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import Outputs, run, working_dtype
 from numpy_lstm.roundoff import K, Noise, distance

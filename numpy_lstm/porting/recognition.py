@@ -14,15 +14,9 @@ import numpy as np
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.arrangement import sizes_of, to_canonical
 from numpy_lstm.porting.canonical import Facts
-from numpy_lstm.porting.layouts import (
-    Layout,
-    NativeLSTM,
-    Tensor,
-    places,
-    sizes_of,
-    to_canonical,
-)
+from numpy_lstm.porting.layouts import Layout, NativeLSTM, Tensor, places
 from numpy_lstm.porting.table import ROWS, TABLE
 
 RECURRENT = ("W_hh", "W_xh", "W_hx")

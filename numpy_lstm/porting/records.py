@@ -9,8 +9,9 @@ from typing import Any
 
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.arrangement import to_canonical
 from numpy_lstm.porting.canonical import Facts
-from numpy_lstm.porting.layouts import NativeLSTM, to_canonical
+from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.proof import Inputs, Proof
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.roundoff import K
