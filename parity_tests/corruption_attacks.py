@@ -309,7 +309,7 @@ def hdf5_links() -> Iterator[Attack]:
 
 def tf_tricks() -> Iterator[Attack]:
     """An index, with right checksums, of shards and places that are not there."""
-    from numpy_lstm.porting import tf_bundle
+    from numpy_lstm.porting import sorted_table, tf_bundle
 
     facts = {"forget_bias": 1.0, "layout": "tf-basic"}
 
@@ -318,9 +318,9 @@ def tf_tricks() -> Iterator[Attack]:
             for name, data in tf_files().items():
                 (folder / name).write_bytes(data)
             path = folder / "model.index"
-            table = tf_bundle._table(path, path.read_bytes())
+            table = sorted_table.read_table(path, path.read_bytes())
             change(table)
-            path.write_bytes(tf_bundle._table_of(sorted(table.items())))
+            path.write_bytes(sorted_table.table_of(sorted(table.items())))
             return path
 
         return make

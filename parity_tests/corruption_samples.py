@@ -277,15 +277,15 @@ def resealed(
     if name.endswith(".index"):
         from pathlib import Path
 
-        from numpy_lstm.porting import tf_bundle
+        from numpy_lstm.porting import sorted_table
 
-        table = tf_bundle._table(Path(name), data)
+        table = sorted_table.read_table(Path(name), data)
         key = list(table)[int(rng.integers(len(table)))]
         if rng.random() < 0.7:
             table[key] = damage(rng, table[key]) if table[key] else b"\1"
         else:
             table[damage(rng, key) if key else b"k"] = table.pop(key)
-        return tf_bundle._table_of(sorted(table.items()))
+        return sorted_table.table_of(sorted(table.items()))
     if ".data-" in name:
         return damage(rng, data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -11,12 +11,11 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.file_checks import check_is_file
 from numpy_lstm.porting.npz_files import ZIP_ERRORS
+from numpy_lstm.porting.sorted_table import MAGIC
 
 Reader = Callable[[Path], Archive]
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 """What PyTorch's files began with until 1.6, and any other pickle."""
-TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-"""What a table of LevelDB, a TensorFlow bundle's index, ends with."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _detected(path: Path) -> str | None:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(64)
-            file.seek(max(0, size - len(TABLE_MAGIC)))
+            file.seek(max(0, size - len(MAGIC)))
             tail = file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -152,7 +151,7 @@ def _detected(path: Path) -> str | None:
     # A text's first eight bytes are those of a number that no header is as long as.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors"
-    if tail == TABLE_MAGIC:
+    if tail == MAGIC:
         return "tf-bundle"
     return "json" if head.lstrip().startswith(b"{") else None
 

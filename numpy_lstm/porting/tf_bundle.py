@@ -10,18 +10,18 @@ TensorFlow; "Encoding" in protobuf's documentation.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from math import isqrt
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from numpy_lstm.errors import InputError, check
-from numpy_lstm.porting.archive import Archive, check_declared
+from numpy_lstm.porting.archive import Archive
+from numpy_lstm.porting.crc32c import crc32c, masked
 from numpy_lstm.porting.file_checks import (
     check_is_file,
     check_name,
@@ -29,20 +29,13 @@ from numpy_lstm.porting.file_checks import (
     left_out_note,
     tensor,
 )
+from numpy_lstm.porting.sorted_table import REMEDY, read_table, table_of, varint, varint_of
 
-MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-FOOTER = 48
-"""Bytes at the end of a table: two handles, filled up to 40, and the magic number."""
-TRAILER = 5
-"""Bytes after a block: how it is compressed, and a sum."""
-RESTART_INTERVAL = 16
-"""Entries of a block from one whole key to the next."""
 DTYPES = {1: "float32", 2: "float64", 14: "bfloat16", 19: "float16"} | {
     **{3: "int32", 4: "uint8", 5: "int16", 6: "int8", 9: "int64"},
     **{17: "uint16", 22: "uint32", 23: "uint64"},
 }
 """What is read, by TensorFlow's number of it."""
-REMEDY = "copy or download the checkpoint again"
 
 
 def read_tf_bundle(path: Path) -> Archive:
@@ -91,95 +84,18 @@ def tf_bundle(tensors: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         shape = b"".join(_field(2, _field(1, size)) for size in array.shape)
         entry = _field(1, number) + _field(2, shape) + _field(4, offset) + _field(5, len(raw))
-        crc = b"\x35" + _masked(crc32c(raw)).to_bytes(4, "little")
+        crc = b"\x35" + masked(crc32c(raw)).to_bytes(4, "little")
         entries.append((key, entry + crc))
         pieces.append(raw)
         offset += len(raw)
-    return _table_of(entries), b"".join(pieces)
-
-
-# --- the sum ----------------------------------------------------------------------------------
-
-
-def _crc_table() -> np.ndarray:
-    """What eight steps do to each value of the lowest byte; Castagnoli's polynomial, reflected."""
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1)
-    return table
-
-
-CRC_TABLE = _crc_table()
-
-
-def crc32c(data: bytes | bytearray) -> int:
-    """CRC-32C of bytes.
-
-    The sum is linear over GF(2): that of a whole follows from those of its pieces, each begun at a
-    state of zero, and from what as many zero bytes as a piece is long do to each bit of a state.
-    One pass over all pieces side by side finds both. Zeros before the message leave a state of zero
-    alone, so that the first piece can be filled up; to begin at all ones, as one must, is the same
-    as to invert the first four bytes.
-    """
-    message = np.frombuffer(data, np.uint8)
-    if len(message) < 64:
-        crc = 0xFFFFFFFF
-        for byte in message.tolist():
-            crc = int(CRC_TABLE[(crc ^ byte) & 0xFF]) ^ crc >> 8
-        return crc ^ 0xFFFFFFFF
-    size = isqrt(len(message))
-    pieces = -(-len(message) // size)
-    filled = np.zeros(pieces * size, np.uint8)
-    start = len(filled) - len(message)
-    filled[start:] = message
-    filled[start : start + 4] ^= 0xFF
-    columns = np.zeros((size, pieces + 32), np.uint8)
-    columns[:, :pieces] = filled.reshape(pieces, size).T
-    bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    state = np.concatenate([np.zeros(pieces, np.uint32), bits])
-    for column in columns:
-        state = CRC_TABLE[state.astype(np.uint8) ^ column] ^ state >> 8
-    sums, moved = state[:pieces].tolist(), state[pieces:].tolist()
-    crc = 0
-    for piece in sums:
-        for bit, image in enumerate(moved):
-            if crc >> bit & 1:
-                piece ^= image
-        crc = piece
-    return crc ^ 0xFFFFFFFF
-
-
-def _masked(crc: int) -> int:
-    """LevelDB stores sums rotated and moved, since a sum of data that holds its own is constant."""
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-# --- numbers and messages ---------------------------------------------------------------------
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of up to 64 bits, seven a byte, and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        check(at < len(data), f"ends inside a number; {REMEDY}")
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if data[at - 1] < 0x80:
-            break
-    check(value < 1 << 64 and data[at - 1] < 0x80, f"a number exceeds 64 bits; {REMEDY}")
-    return value, at
-
-
-def _varint_of(value: int) -> bytes:
-    low, high = value & 0x7F, value >> 7
-    return bytes([low | 0x80]) + _varint_of(high) if high else bytes([low])
+    return table_of(entries), b"".join(pieces)
 
 
 def _field(number: int, value: int | bytes) -> bytes:
     """A field of a message; one with the number 0 is left out, as protobuf does."""
     if isinstance(value, int):
-        return _varint_of(number << 3) + _varint_of(value) if value else b""
-    return _varint_of(number << 3 | 2) + _varint_of(len(value)) + value
+        return varint_of(number << 3) + varint_of(value) if value else b""
+    return varint_of(number << 3 | 2) + varint_of(len(value)) + value
 
 
 @dataclass(frozen=True)
@@ -193,13 +109,13 @@ class _Message:
     def of(cls, data: bytes) -> "_Message":
         message, at = cls({}, {}), 0
         while at < len(data):
-            tag, at = _varint(data, at)
+            tag, at = varint(data, at)
             number, wire = tag >> 3, tag & 7
             if wire == 0:
-                message.integers[number], at = _varint(data, at)
+                message.integers[number], at = varint(data, at)
                 continue
             check(wire in (1, 2, 5), f"a field has an unknown wire type {wire}; {REMEDY}")
-            size, at = _varint(data, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
+            size, at = varint(data, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
             check(size <= len(data) - at, f"a field reaches beyond its message; {REMEDY}")
             part, at = data[at : at + size], at + size
             if wire == 2:
@@ -212,108 +128,6 @@ class _Message:
         """The value of a field, signed; 0 if it is not there."""
         value = self.integers.get(number, 0)
         return value - (1 << 64) if value >> 63 else value
-
-
-# --- the table --------------------------------------------------------------------------------
-
-
-def _block(table: bytes, offset: int, size: int) -> bytes:
-    """The contents of a block, verified."""
-    end = offset + size
-    check(
-        end <= len(table) - FOOTER - TRAILER,
-        f"a block of {size:,} bytes at {offset:,} reaches beyond the file's end; {REMEDY}",
-    )
-    stored = int.from_bytes(table[end + 1 : end + TRAILER], "little")
-    check(
-        _masked(crc32c(table[offset : end + 1])) == stored,
-        f"the block at byte {offset:,} does not have the CRC-32C that stands after it; {REMEDY}",
-    )
-    check(
-        table[end] == 0,
-        f"the block at byte {offset:,} is compressed (kind {table[end]}; 1 is snappy), which is not"
-        " implemented; save the checkpoint with TensorFlow again, which does not compress",
-    )
-    return table[offset:end]
-
-
-def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values; a key says how many bytes it shares with the one before."""
-    restarts = int.from_bytes(block[-4:], "little")
-    end, at, key = len(block) - 4 * (restarts + 1), 0, b""
-    check(len(block) >= 4 and end >= 0, f"a block is shorter than its own list; {REMEDY}")
-    while at < end:
-        shared, at = _varint(block, at)
-        own, at = _varint(block, at)
-        size, at = _varint(block, at)
-        check(
-            shared <= len(key) and own + size <= end - at,
-            f"an entry after {key.decode(errors='replace')!r} reaches beyond its block; {REMEDY}",
-        )
-        key, at = key[:shared] + block[at : at + own], at + own
-        yield key, block[at : at + size]
-        at += size
-
-
-def _table(path: Path, table: bytes) -> dict[bytes, bytes]:
-    """All entries of a table, in order."""
-    check(
-        len(table) >= FOOTER and table.endswith(MAGIC),
-        "expected the index of a TensorFlow checkpoint (version 2), which ends with its magic"
-        f" number; {REMEDY}",
-    )
-    at, handles = len(table) - FOOTER, []
-    for _ in range(4):
-        value, at = _varint(table, at)
-        handles.append(value)
-    _block(table, *handles[:2])
-    entries: dict[bytes, bytes] = {}
-    last, declared = None, 0
-    for _, handle in _entries(_block(table, *handles[2:])):
-        offset, at = _varint(handle, 0)
-        for key, value in _entries(_block(table, offset, _varint(handle, at)[0])):
-            check(last is None or key > last, f"its names are not in order; {REMEDY}")
-            declared += len(key)
-            check_declared(path, declared, len(table))
-            entries[key], last = value, key
-    return entries
-
-
-def _table_of(entries: list[tuple[bytes, bytes]]) -> bytes:
-    """A table of one block of data, as TensorFlow's own writer lays it out."""
-    table, handles = b"", []
-    # A key that is not below the last one of the block, as short as can be: some byte one up.
-    last = entries[-1][0]
-    k = next((k for k, byte in enumerate(last) if byte != 0xFF), None)
-    above = last if k is None else last[:k] + bytes([last[k] + 1])
-    for block in (_block_of(entries), _block_of([])):
-        handles.append(_varint_of(len(table)) + _varint_of(len(block)))
-        table += _with_trailer(block)
-    block = _block_of([(above, handles[0])])
-    handles.append(_varint_of(len(table)) + _varint_of(len(block)))
-    footer = (handles[1] + handles[2]).ljust(FOOTER - len(MAGIC), b"\0") + MAGIC
-    return table + _with_trailer(block) + footer
-
-
-def _block_of(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
-    block, restarts, last = b"", [0], b""
-    for k, (key, value) in enumerate(entries):
-        if k and k % RESTART_INTERVAL == 0:
-            restarts.append(len(block))
-            last = b""
-        differs = (n for n, (a, b) in enumerate(zip(last, key, strict=False)) if a != b)
-        shared = next(differs, min(len(last), len(key)))
-        sizes = (shared, len(key) - shared, len(value))
-        block += b"".join(map(_varint_of, sizes)) + key[shared:] + value
-        last = key
-    return block + b"".join(n.to_bytes(4, "little") for n in (*restarts, len(restarts)))
-
-
-def _with_trailer(block: bytes) -> bytes:
-    return block + b"\0" + _masked(crc32c(block + b"\0")).to_bytes(4, "little")
-
-
-# --- tensors ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -331,7 +145,7 @@ class _Entry:
 
 def _parse_index(path: Path, table: bytes) -> tuple[int, list[_Entry]]:
     """The number of shards, and all tensors."""
-    messages = {key: _Message.of(value) for key, value in _table(path, table).items()}
+    messages = {key: _Message.of(value) for key, value in read_table(path, table).items()}
     check(b"" in messages, f"lacks the entry that says how many shards there are; {REMEDY}")
     header = messages.pop(b"")
     shards = header.integer(1)
@@ -376,7 +190,7 @@ def _read_shard(path: Path, file: BinaryIO, entries: list[_Entry]) -> dict[str, 
         file.seek(entry.offset)
         raw = file.read(entry.size)
         check(
-            _masked(crc32c(raw)) == entry.crc,
+            masked(crc32c(raw)) == entry.crc,
             f"{entry.name}: its bytes do not have the CRC-32C that the index says; {REMEDY}",
         )
         dtype = _dtype(DTYPES[entry.dtype])
