@@ -14,13 +14,13 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.language_model import LanguageModel, language_model_forward
-from numpy_lstm.porting import sorted_table
-from numpy_lstm.porting import tf_bundle as bundle
 from numpy_lstm.porting.arrangement import to_canonical
 from numpy_lstm.porting.canonical import Facts
 from numpy_lstm.porting.crc32c import crc32c, masked
 from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
+from numpy_lstm.porting.sorted_table import MAGIC, TRAILER, _block_of, _with_trailer, varint_of
+from numpy_lstm.porting.sorted_table import tf_bundle as bundle
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.porting.tf_bundle import read_tf_bundle, tf_bundle
 from numpy_lstm.roundoff import K, distance
@@ -144,7 +144,7 @@ def test_round_trip_is_bit_exact_for_every_dtype(tmp_path, count):
 def test_every_sixteenth_name_is_whole():
     index, _ = tf_bundle({f"same/beginning/{k:03}": np.ones(2) for k in range(50)})
     size = index.index(b"\0\0\0\0\x01\0\0\0")  # of the first block, before the empty one
-    block = index[: size - sorted_table.TRAILER]
+    block = index[: size - TRAILER]
     count = int.from_bytes(block[-4:], "little")
     starts = np.frombuffer(block[-4 * (count + 1) : -4], "<u4")
     assert [block[start] for start in starts] == [0] * 4
@@ -195,18 +195,14 @@ def entry(name, raw, dtype=1, shape=None, shard=0, offset=0, size=None, crc=None
 def table(*blocks, kind=0):
     """A table of several blocks, of this kind: of entries, or of bytes as they are."""
     content, handles = b"", []
-    made = [
-        block if isinstance(block, bytes) else sorted_table._block_of(block) for block in blocks
-    ]
-    for block in [*made, sorted_table._block_of([])]:
-        handles.append(sorted_table.varint_of(len(content)) + sorted_table.varint_of(len(block)))
+    made = [block if isinstance(block, bytes) else _block_of(block) for block in blocks]
+    for block in [*made, _block_of([])]:
+        handles.append(varint_of(len(content)) + varint_of(len(block)))
         trailer = bytes([kind]) + masked(crc32c(block + bytes([kind]))).to_bytes(4, "little")
         content += block + trailer
-    index = sorted_table._block_of([(b"%d" % k, handle) for k, handle in enumerate(handles[:-1])])
-    footer = handles[-1] + sorted_table.varint_of(len(content)) + sorted_table.varint_of(len(index))
-    return (
-        content + sorted_table._with_trailer(index) + footer.ljust(40, b"\0") + sorted_table.MAGIC
-    )
+    index = _block_of([(b"%d" % k, handle) for k, handle in enumerate(handles[:-1])])
+    footer = handles[-1] + varint_of(len(content)) + varint_of(len(index))
+    return content + _with_trailer(index) + footer.ljust(40, b"\0") + MAGIC
 
 
 ONE_RESTART = bytes(4) + (1).to_bytes(4, "little")
@@ -257,7 +253,7 @@ REFUSED = {
     "short block": (table(b"\0\0\0"), "a block is shorter than its own list"),
     "long list": (table(bytes(8) + b"\x09\0\0\0"), "a block is shorter than its own list"),
     "far block": (
-        bytes(40) + (b"\xff\x7f\x08" * 2).ljust(40, b"\0") + sorted_table.MAGIC,
+        bytes(40) + (b"\xff\x7f\x08" * 2).ljust(40, b"\0") + MAGIC,
         "a block of 8 bytes at 16,383 reaches beyond the file's end",
     ),
     "not a table": (b"{}" * 40, "expected the index of a TensorFlow checkpoint (version 2)"),
@@ -309,8 +305,8 @@ def test_tensors_that_share_bytes_are_refused(tmp_path):
 def test_names_that_unfold_to_gigabytes_are_refused(tmp_path):
     # Every key is the one before with one more character: 4 bytes each, 200,000 characters long.
     first, more = b"a" * 200_000, 20_000
-    head = b"".join(map(sorted_table.varint_of, (0, len(first), 0))) + first
-    grown = b"".join(sorted_table.varint_of(len(first) + k) + b"\1\0a" for k in range(more))
+    head = b"".join(map(varint_of, (0, len(first), 0))) + first
+    grown = b"".join(varint_of(len(first) + k) + b"\1\0a" for k in range(more))
     message = refusal(saved(tmp_path, table(head + grown + ONE_RESTART), RAW))
     assert message.startswith(f"{tmp_path / 'model.index'}: declares")
 
