@@ -16,7 +16,7 @@ from numpy_lstm.porting.canonical import CanonicalLSTM, Facts, digest
 from numpy_lstm.porting.layouts import Layout, NativeLSTM, Tensor, places
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import activation, run
-from numpy_lstm.porting.proof import NAMES, Inputs, prove, run_canonical
+from numpy_lstm.porting.proof import NAMES, Inputs, prove, run_canonical, verdict
 from numpy_lstm.porting.table import ROWS, TABLE
 from numpy_lstm.roundoff import K, distance
 from parity_tests.conformance import FOLDER, load_vector, vector_of
@@ -271,3 +271,20 @@ def test_equivalence_is_decided_by_weights_and_not_by_outputs():
     moved = {n: np.nextafter(a, 9) if "hh" in n else a for n, a in native.tensors.items()}
     near = Mutant("", "", replace(native, tensors=moved), inputs)
     assert not equivalent(near, native, inputs)
+
+
+def test_weights_that_overflow_or_cancel_prove_nothing():
+    """They would pass any comparison, since any outputs are as good as any others."""
+    native = to_native(model(np.float64), TABLE["equinox"])
+    tensors = {n: np.sign(a) * 1.7e308 for n, a in native.tensors.items()}
+    large = replace(native, tensors=tensors)
+    proof = prove(large, large)
+    assert not proof.passed
+    assert verdict(proof) == "these weights overflow, so that no outputs can be compared"
+    native = to_native(model(bias_pair=True), TABLE["torch"])
+    cancelling = dict(native.tensors)
+    cancelling["bias_ih_l0"] = cancelling["bias_ih_l0"] + np.float32(1e8)
+    cancelling["bias_hh_l0"] = cancelling["bias_hh_l0"] - np.float32(1e8)
+    proof = prove(*[replace(native, tensors=cancelling)] * 2)
+    assert not proof.passed
+    assert "these weights leave too few digits to tell: an error of" in verdict(proof)

@@ -213,6 +213,11 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
             f"{path}: {info.filename}: expected a member stored as it is, as PyTorch writes it,"
             f" got compression {info.compress_type}; unpack the file first",
         )
+        check(
+            info.compress_size == info.file_size,
+            f"{path}: {info.filename}: expected as many bytes stored as there are, got"
+            f" {info.compress_size:,} and {info.file_size:,}; was it damaged?",
+        )
     check_declared(path, sum(info.file_size for info in members))
     check(
         len(set(names)) == len(names),

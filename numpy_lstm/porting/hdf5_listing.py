@@ -15,7 +15,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-SECONDS = 10
+SECONDS = 3
 """What a listing may take; of an honest file, it takes milliseconds."""
 TEXTS = ("keras_version", "model_config", "name", "dtype")
 """Attributes that are read; no other is touched."""
