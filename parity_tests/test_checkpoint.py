@@ -83,7 +83,9 @@ def test_files_that_fail_their_check_replace_nothing_and_leave_nothing(tmp_path)
         write_atomically({data: b"new", index: b"names"}, refuse)
     assert [path.name for path in tmp_path.iterdir()] == ["model.data"]
     assert data.read_bytes() == b"old"
-    write_atomically({data: b"new", index: b"names"})
+    proof = tmp_path / "model.proof"
+    write_atomically({data: b"new", index: b"names"}, lambda folder: {proof: b"proven"})
+    assert proof.read_bytes() == b"proven"
     assert (data.read_bytes(), index.read_bytes()) == (b"new", b"names")
 
 

@@ -203,6 +203,13 @@ def test_bad_input_gets_one_sentence_and_nothing_is_lost(folder):
     assert refused(folder, *convert, "out.npz", "--to", "torch") == (
         "out.npz: exists already; choose another name, or allow it with --overwrite"
     )
+    assert refused(folder, *convert, "torch.npz", "--to", "torch", "--overwrite") == (
+        "torch.npz: is the source itself; choose another name"
+    )
+    (folder / "m.data-00000-of-00001").write_bytes(b"precious too")
+    assert refused(
+        folder, "convert", "tf.npz", "m.index", "--to", "tf-basic", "--forget-bias", 0
+    ).startswith("m.data-00000-of-00001: exists already")
     assert refused(folder, *convert, "new.npz", "--to", "pytorch").startswith(
         "--to: expected one of torch, torch-cell, "
     )

@@ -7,6 +7,7 @@ and `encode`, and may need a package of its own.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,15 @@ def convert(
         InputError: unusable input; what would be lost; a proof that fails. Nothing is written then.
     """
     check(to in TABLE, f"--to: expected one of {', '.join(TABLE)}, got {to!r}")
-    check(
-        overwrite or not destination.exists(),
-        f"{destination}: exists already; choose another name, or allow it with --overwrite",
-    )
     before = read_lstm(source, told, readers)
     model, lost = fitted(to_canonical(before.native), TABLE[to], allow_lossy=allow_lossy)
     model, narrowed = _cast(model, dtype, allow_lossy)
     after = to_native(model, TABLE[to])
     files = encode(after, destination, writers)
+    _check_free([*files, proof_path(destination)], before.files, overwrite)
     result: dict[str, Any] = {}
 
-    def verify(folder: Path) -> None:
+    def verify(folder: Path) -> dict[Path, bytes]:
         again, unsaid = _reread(folder / destination.name, after, readers)
         proof = prove(before.native, again)
         check(proof.passed, f"{destination}: not written, since the proof fails: {verdict(proof)}")
@@ -79,14 +77,25 @@ def convert(
         result.update(
             record((before.native, before.files), (again, own), proof, [*lost, *narrowed], unsaid)
         )
+        return {proof_path(destination): (json.dumps(result, indent=1) + "\n").encode()}
 
     try:
         write_atomically(files, verify)
-        text = json.dumps(result, indent=1) + "\n"
-        write_atomically({proof_path(destination): text.encode()})
     except OSError as error:
         raise InputError(f"{destination}: cannot be written ({error.strerror})") from error
     return result
+
+
+def _check_free(files: list[Path], sources: list[Path], overwrite: bool) -> None:
+    """Raise unless no such file is there, or it may be replaced and is not the source."""
+    there = [path for path in files if path.exists()]
+    check(
+        overwrite or not there,
+        f"{there[0] if there else ''}: exists already; choose another name, or allow it with"
+        " --overwrite",
+    )
+    for path, source in product(there, sources):
+        check(not path.samefile(source), f"{path}: is the source itself; choose another name")
 
 
 def _cast(
