@@ -95,6 +95,10 @@ def test_a_tensorflow_checkpoint_keeps_its_forget_bias_in_the_proof(folder):
     assert (folder / "model.data-00000-of-00001").is_file()
     result = port(folder, "convert", "model.index", "there.npz", "--to", "torch")
     assert result.returncode == 0, result.stderr  # the proof beside it says the forget bias
+    both = read_npz(folder / "torch.npz").tensors | {"embedding": np.ones((4, 3))}
+    (folder / "both.npz").write_bytes(npz_bytes(both))
+    noted = port(folder, "convert", "both.npz", "noted.npz", "--to", "torch")
+    assert "note: not of this LSTM, left alone: embedding" in noted.stdout
     there = read_npz(folder / "there.npz").tensors
     assert set(there["bias_hh_l0"][5:10]) == {1.0}
     result = port(folder, "convert", "there.npz", "back.npz", "--to", "tf-basic")

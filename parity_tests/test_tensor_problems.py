@@ -212,6 +212,13 @@ def test_one_layer_of_a_stack_can_be_chosen(tmp_path):
     )
 
 
+def test_a_layer_of_an_ambiguous_stack_is_ambiguous_too(tmp_path):
+    layer = _keras_layer(5, 5)
+    tensors = {f"a:{k}:{name}": array for k in (0, 1) for name, array in layer.items()}
+    assert "as keras or haste" in refusal(tmp_path, tensors)[0]
+    assert "as keras or haste" in refusal(tmp_path, tensors, select="a:1:")[0]
+
+
 def test_bare_names_that_two_frameworks_share_are_called_ambiguous(tmp_path):
     rng = np.random.default_rng(0)
     own = {"weight_ih": (20, 3), "weight_hh": (20, 5), "bias": (20,)}

@@ -214,6 +214,8 @@ def print_record(record: Mapping[str, Any], console: Console) -> None:
     """What a conversion did."""
     source, destination = record["source"], record["destination"]
     say(console, f"{source['layout']} -> {destination['layout']}")
+    for note in record["notes"]:
+        say(console, f"note: {note}")
     for sentence in record["lost"]:
         say(console, f"lost: {sentence}")
     for fact in record["unsaid"]:

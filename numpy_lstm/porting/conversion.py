@@ -74,9 +74,8 @@ def convert(
         proof = prove(before.native, again)
         check(proof.passed, f"{destination}: not written, since the proof fails: {verdict(proof)}")
         own = [folder / path.name for path in files]
-        result.update(
-            record((before.native, before.files), (again, own), proof, [*lost, *narrowed], unsaid)
-        )
+        sentences = {"lost": [*lost, *narrowed], "unsaid": unsaid, "notes": list(before.notes)}
+        result.update(record((before.native, before.files), (again, own), proof, sentences))
         return {proof_path(destination): (json.dumps(result, indent=1) + "\n").encode()}
 
     try:

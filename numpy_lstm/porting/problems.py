@@ -184,7 +184,9 @@ def _why_unexpected(name: str, expected: Mapping[str, Spec]) -> str:
     if "_reverse" in name and not any("_reverse" in other for other in expected):
         return "the second direction of a bidirectional LSTM?"
     close = get_close_matches(name, list(expected), n=1, cutoff=0.6)
-    return f"beside {close[0]!r}: a further layer, or another kind of LSTM?" if close else ""
+    if close:
+        return f"beside {close[0]!r}: a further layer, or another kind of LSTM?"
+    return "leave it out of the file if it is not part of the LSTM"
 
 
 def _text(shape: tuple[int, ...], dtype: np.dtype) -> str:

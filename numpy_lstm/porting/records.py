@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -33,10 +34,16 @@ def record(
     before: tuple[NativeLSTM, list[Path]],
     after: tuple[NativeLSTM, list[Path]],
     proof: Proof,
-    lost: list[str],
-    unsaid: list[str],
+    sentences: Mapping[str, list[str]],
 ) -> dict[str, Any]:
-    """What was converted, from which files to which, and the proof; for JSON."""
+    """What was converted, from which files to which, and the proof; for JSON.
+
+    Args:
+        before: the source, and its files.
+        after: the destination, and its files.
+        proof: of both.
+        sentences: for a person, under `lost`, `unsaid` (facts not in the file) and `notes`.
+    """
     config = to_canonical(after[0]).config
     return {
         "format": FORMAT,
@@ -44,8 +51,7 @@ def record(
         "source": described(*before),
         "destination": described(*after),
         "sizes": asdict(config),
-        "lost": lost,
-        "unsaid": unsaid,
+        **sentences,
         "proof": asdict(proof) | {"allowed": K, "worst": proof.worst, "passed": proof.passed},
     }
 

@@ -21,6 +21,10 @@ from numpy_lstm.porting.table import TABLE
 Readers = Mapping[str, Callable[[Path], Archive]]
 
 
+SHOWN = 8
+"""Names of other tensors that a note lists."""
+
+
 @dataclass(frozen=True)
 class Told:
     """What the caller knows and the file may not say.
@@ -77,7 +81,9 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
     check(not finding.best.problem, f"{path}: {finding.best.problem}")
     facts = _facts(path, native, archive, told)
     left = sorted(set(archive.tensors) - set(native.tensors))
-    notes = archive.notes + ((f"not of this LSTM, left alone: {', '.join(left)}",) if left else ())
+    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    note = f"not of this LSTM, left alone: {', '.join(left[:SHOWN])}{more}"
+    notes = (*archive.notes, *([note] if left else []))
     return Source(path, archive, replace(native, facts=facts), notes)
 
 
@@ -119,18 +125,17 @@ def _name(finding: Finding) -> str:
 
 def _selected(finding: Finding, select: str) -> Finding | None:
     """The finding, or one layer or some layers of it, if that is what is meant."""
-    own = finding.prefixes
     wanted = tuple(part.strip() for part in select.split(","))
-    native = finding.best.native
-    if wanted == own:
+    if wanted == finding.prefixes:
         return finding
-    if native.layout.layers_in_names or not set(wanted) <= set(own):
-        return None
-    part = replace(native, prefixes=wanted)
-    names = [n for n in native.tensors if any(n.startswith(prefix) for prefix in wanted)]
-    part = replace(part, tensors={name: native.tensors[name] for name in names})
-    best = replace(finding.best, native=part, names=frozenset(names))
-    return Finding((best,))
+    parts = []
+    for hypothesis in finding.equals:
+        native = hypothesis.native
+        if not native.layout.layers_in_names and set(wanted) <= set(native.prefixes):
+            tensors = {n: a for n, a in native.tensors.items() if n.startswith(wanted)}
+            part = replace(native, prefixes=wanted, tensors=tensors)
+            parts.append(replace(hypothesis, native=part, names=frozenset(tensors)))
+    return Finding(tuple(parts)) if parts else None
 
 
 def _own(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
