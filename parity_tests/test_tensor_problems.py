@@ -1,5 +1,7 @@
 """What is wrong with tensors is listed all at once, with what was expected and why."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,10 +10,11 @@ from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.arrangement import to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.npz_files import npz_bytes
 from numpy_lstm.porting.problems import expected_of, problems
 from numpy_lstm.porting.recognition import recognise
-from numpy_lstm.porting.sources import Told, read_lstm
+from numpy_lstm.porting.sources import Told, lstm_of, read_lstm
 from numpy_lstm.porting.table import ROWS, TABLE
 from parity_tests.problems import random_parameters
 from parity_tests.test_recognition import random_file, random_model
@@ -172,7 +175,16 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
     assert refusal(tmp_path, tensors, select="rnn.") == [
         "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.'"
     ]
+    gru = {n: a[:15] for n, a in torch_tensors().items()}  # three gates of five units
+    broken = {n: a for n, a in tensors.items() if n.startswith("encoder.")}
+    broken |= {f"gru.{n}": np.ascontiguousarray(a) for n, a in gru.items()}
+    assert refusal(tmp_path, broken) == [
+        "2 LSTMs: choose one with --select from 'encoder.', 'gru.' (not whole: 'gru.')"
+    ]
+    causes = {line.rpartition("; ")[2] for line in refusal(tmp_path, broken, select="gru.")}
+    assert "a GRU's three gates?" in causes
     path = tmp_path / "model.npz"
+    path.write_bytes(npz_bytes(tensors))
     source = read_lstm(path, Told(select="encoder."))
     assert set(source.native.tensors) == {n for n in tensors if n.startswith("encoder.")}
     assert source.notes == (
@@ -262,3 +274,43 @@ def test_facts_that_nobody_says_are_asked_for_and_those_that_cannot_be_are_refus
         read_lstm(path, Told(activations=("tanh", "tanh", "tanh")))
     with pytest.raises(InputError, match=r"layout: expected one of torch, .* got 'pytorch'"):
         read_lstm(path, Told(layout="pytorch"))
+
+
+def broken_at_random(tensors: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    """One to three tensors gone, shortened, transposed, reshaped, of another dtype, or empty."""
+    for _ in range(rng.integers(1, 4)):
+        name = list(tensors)[rng.integers(len(tensors))]
+        x = tensors[name]
+        changes = (
+            x[: max(0, len(x) - int(rng.integers(1, 4)))],
+            np.ascontiguousarray(x.T),
+            x.reshape(-1),
+            x[None],
+            x.astype([np.float16, np.float64, np.int8][rng.integers(3)]),
+            np.zeros((0,) * x.ndim, x.dtype),
+            x[: max(1, len(x) * 3 // 4)],
+        )
+        k = int(rng.integers(len(changes) + 1))
+        if k < len(changes):
+            tensors[name] = changes[k]
+        elif len(tensors) > 1:
+            del tensors[name]
+
+
+def test_whatever_is_wrong_is_refused_in_words_and_inspected():
+    refused = 0
+    for seed in range(300):
+        rng = np.random.default_rng([9, seed])
+        row = ROWS[rng.integers(len(ROWS))]
+        archive, _ = random_file(row, rng)
+        tensors = dict(archive.tensors)
+        broken_at_random(tensors, rng)
+        broken = Archive("npz", tensors)
+        assert inspect(broken)["container"] == "npz"
+        try:
+            told = Told(forget_bias=1.0 if row.forget_bias == "told" else None)
+            lstm_of(Path("file"), broken, told)
+        except InputError as error:
+            refused += 1
+            assert str(error).startswith("file: ") or "forget_bias" in str(error)  # noqa: PT017
+    assert 200 < refused < 300  # the others broke what does not belong to the LSTM, or a square

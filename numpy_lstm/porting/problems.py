@@ -110,6 +110,9 @@ def _sizes(native: NativeLSTM, own: list[Place]) -> list[dict[str, int]]:
     there = [p for p in own if p.name in native.tensors]
     u = _vote(there, native, "u", known, "W_hh", "b", "b_ih", "b_hh", "b_pair", "W_hr", "W_ch")
     u = u or _vote(there, native, "u", known, "W_xh", "W_hx")
+    # Where nothing can be right, the smaller side of a recurrent matrix is likely H.
+    recurrent = [native.tensors[p.name].shape for p in there if p.tensor.holds == "W_hh"]
+    u = u or min((min(shape, default=0) for shape in recurrent), default=0)
     known["u"] = u
     known["r"] = _vote(there, native, "r", known, "W_hr") or u
     layers = []
@@ -166,7 +169,7 @@ def _why_shape(found: tuple[int, ...], expected: tuple[int, ...]) -> str:
         return "transposed?"
     if prod(found) == prod(expected):
         return "reshaped?"
-    return FACTORS.get(prod(found) / prod(expected), "of a layer with other sizes?")
+    return FACTORS.get(prod(found) / max(prod(expected), 1), "of a layer with other sizes?")
 
 
 def _misnamed(name: str, spec: Spec, found: Arrays, extra: list[str]) -> str:

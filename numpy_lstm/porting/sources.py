@@ -98,17 +98,18 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
         bool(findings),
         f"{path}: no LSTM found{layout}; see `port.py inspect` for what is there",
     )
-    whole = [f for f in findings if not f.best.problem]
+    names = ", ".join(repr(finding.label) for finding in findings)
     if told.select is not None:
-        whole = [f for f in findings for f in [_selected(f, told.select)] if f is not None]
-        known = ", ".join(map(_name, findings))
-        check(len(whole) == 1, f"{path}: no LSTM under {told.select!r}; expected one of {known}")
-    elif not whole:
-        return findings[0]
-    if len(whole) > 1:
-        names = ", ".join(map(_name, whole))
-        raise InputError(f"{path}: {len(whole)} LSTMs: choose one with --select from {names}")
-    (finding,) = whole
+        selected = [_selected(finding, told.select) for finding in findings]
+        meant = [finding for finding in selected if finding is not None]
+        check(len(meant) == 1, f"{path}: no LSTM under {told.select!r}; expected one of {names}")
+    else:
+        meant = findings
+    if len(meant) > 1:
+        broken = ", ".join(repr(finding.label) for finding in findings if finding.best.problem)
+        but = f" (not whole: {broken})" if broken else ""
+        raise InputError(f"{path}: {len(meant)} LSTMs: choose one with --select from {names}{but}")
+    (finding,) = meant
     if finding.ambiguous:
         keys = " or ".join(dict.fromkeys(h.native.layout.key for h in finding.equals))
         raise InputError(
@@ -116,11 +117,6 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
             " and give the tensors that layout's names"
         )
     return finding
-
-
-def _name(finding: Finding) -> str:
-    """What to give --select for this LSTM."""
-    return repr(finding.label)
 
 
 def _selected(finding: Finding, select: str) -> Finding | None:
