@@ -146,11 +146,11 @@ def _detected(path: Path) -> str | None:
         return _zip_kind(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "keras"
-    if head.startswith(PICKLES):
-        return "pt"
     # A text's first eight bytes are those of a number that no header is as long as.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors"
+    if head.startswith(PICKLES):
+        return "pt"
     if tail == MAGIC:
         return "tf-bundle"
     return "json" if head.lstrip().startswith(b"{") else None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -72,9 +73,8 @@ def parts(path: Path, archive: Archive) -> list[Path]:
     if archive.container != "tf-bundle":
         return [path]
     stem = path.name.rsplit(".data-")[0].removesuffix(".index")
-    return sorted(
-        p for p in path.parent.glob(f"{stem}.*") if p.suffix == ".index" or ".data-" in p.name
-    )
+    own = re.compile(re.escape(stem) + r"\.(index|data-\d{5}-of-\d{5})")
+    return sorted(p for p in path.parent.iterdir() if own.fullmatch(p.name))
 
 
 def load_record(path: Path) -> dict[str, Any] | None:
