@@ -31,6 +31,18 @@ def generate(
     Raises:
         InputError: an empty prompt, or a temperature that is negative or not finite.
     """
+    check_sampling(prompt, temperature, rng)
+    return _generate(model, parameters, prompt, temperature, rng)
+
+
+def check_sampling(
+    prompt: Int[np.ndarray, " tokens"], temperature: float, rng: np.random.Generator | None
+) -> None:
+    """Raise unless one can generate from these.
+
+    Raises:
+        InputError: an empty prompt, a temperature that is negative or not finite, or no `rng`.
+    """
     check(len(prompt) > 0, "prompt: expected at least one token, got none")
     check(
         0 <= temperature < float("inf"),
@@ -40,7 +52,6 @@ def generate(
         temperature == 0 or rng is not None,
         "rng: expected a numpy.random.Generator for sampling, got None; give one, or temperature 0",
     )
-    return _generate(model, parameters, prompt, temperature, rng)
 
 
 def _generate(

@@ -17,6 +17,7 @@ from torch.nn import functional
 from numpy_lstm.checkpoint import Checkpoint
 from numpy_lstm.errors import InputError, check, check_parameters
 from numpy_lstm.language_model import LanguageModel
+from numpy_lstm.sampling import check_sampling
 from numpy_lstm.vocabulary import Vocabulary
 from torch_oracle.torch_files import to_array, to_tensor
 
@@ -341,15 +342,7 @@ def generate(
         InputError: an empty prompt, a token outside the vocabulary, or a temperature that is
             negative or not finite.
     """
-    check(len(prompt) > 0, "prompt: expected at least one token, got none")
-    check(
-        0 <= temperature < float("inf"),
-        f"temperature: expected a finite number of at least 0, got {temperature}",
-    )
-    check(
-        temperature == 0 or rng is not None,
-        "rng: expected a numpy.random.Generator for sampling, got None; give one, or temperature 0",
-    )
+    check_sampling(prompt, temperature, rng)
     return _generate(module, prompt, temperature, rng)
 
 
