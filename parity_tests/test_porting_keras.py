@@ -20,11 +20,13 @@ from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting import hdf5_files, hdf5_listing
 from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, Facts, digest
+from numpy_lstm.porting.conversion import convert
 from numpy_lstm.porting.keras_files import keras_2_weights, keras_weights, read_keras
 from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import run
 from numpy_lstm.porting.recognition import recognise
+from numpy_lstm.porting.sources import Told
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA
@@ -384,6 +386,105 @@ def test_a_layer_that_is_called_forward_is_no_half_of_a_pair(tmp_path):
     native = NativeLSTM(native.layout, renamed, ("forward_lstm/",))
     (tmp_path / "a.h5").write_bytes(keras_2_weights(native))
     assert set(read_keras(tmp_path / "a.h5").tensors) == set(renamed)
+
+
+def in_sequence(keras: Any, *layers: Any) -> Any:
+    return keras.Sequential([keras.Input((None, 4)), *layers])
+
+
+def seq2seq(keras: Any) -> Any:
+    """Two LSTMs of which the second begins with the states of the first."""
+    L, x, z = keras.layers, keras.Input((None, 4)), keras.Input((None, 4))
+    _, h, c = L.LSTM(4, return_sequences=True, return_state=True)(x)
+    return keras.Model([x, z], L.LSTM(4, return_sequences=True)(z, initial_state=[h, c]))
+
+
+def decoder_of_two(keras: Any) -> Any:
+    """A stack whose upper layer begins with states from elsewhere."""
+    L, x, h, c = keras.layers, keras.Input((None, 4)), keras.Input((4,)), keras.Input((4,))
+    y = L.LSTM(4, return_sequences=True)(x)
+    return keras.Model([x, h, c], L.LSTM(4)(L.Dropout(0.1)(y), initial_state=[h, c]))
+
+
+def read_by_two(keras: Any) -> Any:
+    L, x = keras.layers, keras.Input((None, 4))
+    y = L.LSTM(4, return_sequences=True)(x)
+    return keras.Model(x, [L.LSTM(4)(y), L.LSTM(4)(y)])
+
+
+def called_twice(keras: Any) -> Any:
+    L, x = keras.layers, keras.Input((None, 4))
+    below, above = L.LSTM(4, return_sequences=True), L.LSTM(4, return_sequences=True)
+    return keras.Model(x, above(above(below(x))))
+
+
+def lstms(keras: Any, n: int, **options: Any) -> list[Any]:
+    options = {"return_sequences": True} | options
+    return [keras.layers.LSTM(4, **options) for _ in range(n)]
+
+
+def both_ways(keras: Any, mode: str) -> list[Any]:
+    return [keras.layers.Bidirectional(layer, mode) for layer in lstms(keras, 2)]
+
+
+ONE, TWO = [2], [1, 1]
+CONNECTIONS = {
+    "next to each other": (lambda k: in_sequence(k, *lstms(k, 2)), ONE),
+    "with dropout between": (
+        lambda k: in_sequence(k, *lstms(k, 1), k.layers.Dropout(0.5), *lstms(k, 1)),
+        ONE,
+    ),
+    "with a dense layer between": (
+        lambda k: in_sequence(k, *lstms(k, 1), k.layers.Dense(4), *lstms(k, 1)),
+        TWO,
+    ),
+    "the last output alone": (
+        lambda k: in_sequence(
+            k, *lstms(k, 1, return_sequences=False), k.layers.RepeatVector(3), *lstms(k, 1)
+        ),
+        TWO,
+    ),
+    "backward": (lambda k: in_sequence(k, *lstms(k, 1), *lstms(k, 1, go_backwards=True)), TWO),
+    "from backward": (lambda k: in_sequence(k, *lstms(k, 1, go_backwards=True), *lstms(k, 1)), TWO),
+    "other activations": (
+        lambda k: in_sequence(k, *lstms(k, 1), *lstms(k, 1, activation="relu")),
+        TWO,
+    ),
+    "both directions": (lambda k: in_sequence(k, *both_ways(k, "concat")), ONE),
+    "both directions, multiplied": (lambda k: in_sequence(k, *both_ways(k, "mul")), TWO),
+    "cells": (lambda k: in_sequence(k, k.layers.RNN([k.layers.LSTMCell(4) for _ in "ab"])), ONE),
+    "seq2seq": (seq2seq, TWO),
+    "a decoder of two layers": (decoder_of_two, ONE),
+    "one read by two": (read_by_two, [1, 1, 1]),
+    "called twice": (called_twice, TWO),
+}
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize("connection", CONNECTIONS)
+def test_layers_are_one_stack_only_where_the_model_says_so(keras, connection, ending, tmp_path):
+    """Sizes and names fit in every case."""
+    keras.utils.clear_session()
+    make, expected = CONNECTIONS[connection]
+    make(keras).save(tmp_path / f"a{ending}")
+    archive = read_keras(tmp_path / f"a{ending}")
+    found = recognise(archive)
+    assert [finding.best.native.num_layers for finding in found] == expected
+    reasons = " ".join(reason for finding in found for reason in finding.best.reasons)
+    assert ("one stack, as the file says" in reasons) == (expected == ONE)
+    assert "taken for" not in reasons
+
+
+def test_what_a_file_of_weights_alone_leaves_open_is_said_by_every_conversion(keras, tmp_path):
+    keras.utils.clear_session()
+    seq2seq(keras).save_weights(tmp_path / "a.weights.h5")
+    guess = "lstm/,lstm_1/ were taken for layers of one LSTM, since their names count up"
+    record = convert(tmp_path / "a.weights.h5", tmp_path / "a.npz", "torch", allow_lossy=True)
+    assert record["notes"][1].startswith(guess)
+    chosen = Told(select="lstm_1/")
+    record = convert(tmp_path / "a.weights.h5", tmp_path / "b.npz", "torch", chosen)
+    assert record["sizes"]["num_layers"] == 1
+    assert not [note for note in record["notes"] if "were taken" in note]
 
 
 def test_dtln_has_two_stacks_whose_first_is_that_of_its_onnx_file():

@@ -178,9 +178,9 @@ def test_what_onnx_cannot_say_is_not_written(change, message):
 
 def test_prefixes_that_would_not_read_back_are_not_written():
     native = random_native()
-    renamed = {"lstm_4/" + n.removeprefix("lstm/"): a for n, a in native.tensors.items()}
-    with pytest.raises(InputError, match=r"^onnx: expected prefixes such as lstm/, .* \('lstm_4/"):
-        onnx_model(NativeLSTM(native.layout, renamed, ("lstm_4/",)))
+    renamed = {"lstm/l0/" + n.removeprefix("lstm/"): a for n, a in native.tensors.items()}
+    with pytest.raises(InputError, match=r"^onnx: expected prefixes such as lstm/, .* \('lstm/l0/"):
+        onnx_model(NativeLSTM(native.layout, renamed, ("lstm/l0/",)))
 
 
 # --- PyTorch's exporter -------------------------------------------------------------------------
@@ -332,10 +332,10 @@ def test_lstms_within_if_and_loop_are_found_and_read_outer_tensors(tmp_path):
             }}>
     """
     archive = read(tmp_path, graph_of(body, **p, **renamed))
-    both = {f"ya/{n}": a for n, a in p.items()} | {f"y2/l0/{n}": a for n, a in q.items()}
+    both = {f"ya/{n}": a for n, a in p.items()} | {f"y2/{n}": a for n, a in q.items()}
     assert_same(archive.tensors, both)
     assert archive.notes == ("node yb: the same LSTM as ya, listed once",)
-    assert [finding.prefixes for finding in recognise(archive)] == [("y2/l0/",), ("ya/",)]
+    assert [finding.prefixes for finding in recognise(archive)] == [("y2/",), ("ya/",)]
 
 
 def test_an_inner_tensor_hides_an_outer_one(tmp_path):
@@ -411,7 +411,7 @@ def test_lstms_that_are_batch_first_feed_each_other_too(tmp_path, below, above, 
     assert [f.prefixes for f in recognise(read(tmp_path, model))] == [("y_1/l0/", "y_1/l1/")]
     second.attribute[-1].i = 1 - above
     archive = read(tmp_path, model)
-    assert [f.prefixes for f in recognise(archive)] == [("y_1/l0/",), ("y_2/l0/",)]
+    assert [f.prefixes for f in recognise(archive)] == [("y_1/",), ("y_2/",)]
 
 
 @pytest.mark.parametrize(
@@ -431,8 +431,8 @@ def test_lstms_that_do_not_feed_each_other_unchanged_are_no_stack(tmp_path, betw
     model.graph.input.append(helper.make_tensor_value_info("x7", 1, ["T", "N", 7]))
     archive = read(tmp_path, model)
     prefixes = [f.prefixes for f in recognise(archive)]
-    assert ("y_1/l0/",) in prefixes
-    assert ("y_2/l0/",) in prefixes
+    assert ("y_1/",) in prefixes
+    assert ("y_2/",) in prefixes
     assert all(len(p) == 1 for p in prefixes)
 
 
@@ -442,7 +442,7 @@ def test_layers_of_other_activations_are_no_stack(tmp_path):
         helper.make_attribute("activations", ["HardSigmoid", "Tanh", "Tanh"])
     )
     archive = read(tmp_path, model)
-    assert archive.facts == {"y_1/l0/": Facts(), "y_2/l0/": Facts(activations=HARD)}
+    assert archive.facts == {"y_1/": Facts(), "y_2/": Facts(activations=HARD)}
 
 
 def test_nodes_of_one_name_get_names_of_their_own(tmp_path):
@@ -450,7 +450,7 @@ def test_nodes_of_one_name_get_names_of_their_own(tmp_path):
     model.graph.input.append(helper.make_tensor_value_info("x7", 1, ["T", "N", 7]))
     for node in model.graph.node:
         node.name = "/rnn/LSTM"
-    assert set(read(tmp_path, model).facts) == {"rnn/LSTM/", "rnn/LSTM_2/l0/"}
+    assert set(read(tmp_path, model).facts) == {"rnn/LSTM/", "rnn/LSTM_2/"}
 
 
 def test_other_weights_are_listed_and_those_of_other_nodes_are_not_taken_for_an_lstms(tmp_path):

@@ -4,12 +4,13 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.arrangement import to_canonical, to_native
 from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import Layout, NativeLSTM
+from numpy_lstm.porting.layouts import Layout, NativeLSTM, places
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.recognition import recognise
 from numpy_lstm.porting.table import ROWS
@@ -61,32 +62,60 @@ def random_file(row: Layout, rng: np.random.Generator) -> tuple[Archive, NativeL
     return Archive("npz", {n: tensors[n] for n in names}), replace(native, prefixes=prefixes)
 
 
-def verdict(row: Layout, seed: int) -> str:
-    rng = np.random.default_rng([seed, ROWS.index(row)])
-    archive, truth = random_file(row, rng)
+def verdict(row: Layout, archive: Archive, truth: NativeLSTM) -> str:
+    """Of the likeliest reading: "right", and whether that is what it is called."""
     findings = recognise(archive)
     if len(findings) != 1:
         return f"{len(findings)} found"
     (finding,) = findings
-    if finding.ambiguous:
-        keys = {h.native.layout.key for h in finding.equals}
-        return "ambiguous" if row.key in keys else f"ambiguous without it: {keys}"
-    best = finding.best.native
-    same = (
-        to_canonical(best).digest()
-        == to_canonical(replace(truth, tensors=archive.tensors)).digest()
+    weights = to_canonical(replace(truth, tensors=archive.tensors)).digest()
+    readings = {to_canonical(h.native).digest() for h in finding.equals}
+    if finding.ambiguous and weights not in readings:
+        return f"ambiguous without it: {finding.best.native.layout.key}"
+    if to_canonical(finding.best.native).digest() != weights:
+        key = finding.best.native.layout.key
+        return f"{'ambiguous, first' if finding.ambiguous else 'misread as'} {key}"
+    return "right, ambiguous" if finding.ambiguous else "right"
+
+
+def verdicts(files: int, change) -> Counter[str]:
+    """Of so many files a layout, after a change."""
+    return Counter(
+        verdict(row, *change(*random_file(row, np.random.default_rng([seed, k]))))
+        for k, row in enumerate(ROWS)
+        for seed in range(files)
     )
-    return "right" if same else f"misread as {best.layout.key}: {best.prefixes}"
 
 
-def test_98_of_100_files_are_recognised_and_none_is_confidently_misread():
-    verdicts = {row.key: Counter(verdict(row, seed) for seed in range(FILES)) for row in ROWS}
-    wrong = {
-        key: counts for key, counts in verdicts.items() if counts.keys() - {"right", "ambiguous"}
-    }
-    assert not wrong
-    assert len(verdicts) >= 20
-    right = sum(counts["right"] for counts in verdicts.values())
-    assert right >= 0.98 * FILES * len(ROWS), verdicts
-    # A bare "kernel" could be Keras' or Haste's; more often, names say it.
-    assert min(counts["right"] for counts in verdicts.values()) >= 0.85 * FILES, verdicts
+def test_98_of_100_files_have_their_layout_first_and_none_is_confidently_misread():
+    counts = verdicts(FILES, lambda archive, truth: (archive, truth))
+    print(dict(counts))
+    assert len(ROWS) >= 20
+    assert counts["right"] + counts["right, ambiguous"] >= 0.98 * FILES * len(ROWS), counts
+    assert not [what for what in counts if what.startswith("misread")], counts
+    assert not [what for what in counts if "found" in what or "without" in what], counts
+    # Keras and Haste, and PyTorch's cell, Equinox and Core ML, share their names.
+    assert counts["right"] >= 0.9 * FILES * len(ROWS), counts
+
+
+@pytest.mark.parametrize("separator", list("./_:"))
+def test_other_separators_before_the_names_mislead_nobody(separator):
+    """What a person called the LSTM says nothing of the framework."""
+
+    def renamed(archive: Archive, truth: NativeLSTM) -> tuple[Archive, NativeLSTM]:
+        outer = {p: f"{'lstm' * bool(truth.layout.prefix)}net{separator}{k}{separator}"
+                 for k, p in enumerate(dict.fromkeys(truth.prefixes))}  # fmt: skip
+        own = {
+            place.name: outer[prefix] + place.name.removeprefix(prefix)
+            for place in places(truth)
+            for prefix in [truth.prefixes[place.layer]]
+        }
+        tensors = {own.get(name, name): array for name, array in archive.tensors.items()}
+        prefixes = tuple(outer[prefix] for prefix in truth.prefixes)
+        changed = replace(truth, tensors=tensors, prefixes=prefixes)
+        return replace(archive, tensors=tensors), changed
+
+    counts = verdicts(12, renamed)
+    assert sum(counts.values()) == 12 * len(ROWS)
+    assert not [what for what in counts if what.startswith("misread")], counts
+    assert counts["right"] >= 0.6 * 12 * len(ROWS), counts

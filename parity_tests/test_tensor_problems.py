@@ -173,7 +173,8 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
         "2 LSTMs: choose one with --select from 'decoder.', 'encoder.'"
     ]
     assert refusal(tmp_path, tensors, select="rnn.") == [
-        "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.'"
+        "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.', or layers of one that follow"
+        " each other"
     ]
     gru = {n: a[:15] for n, a in torch_tensors().items()}  # three gates of five units
     broken = {n: a for n, a in tensors.items() if n.startswith("encoder.")}

@@ -4,9 +4,10 @@ Exit status: 0 done and proven, 1 the files do not hold the same LSTM, 2 unusabl
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -145,16 +146,26 @@ class Check:
     """Added to the forget gate at run time (TensorFlow), which no file says."""
     activations: Activations | None = None
     """Of gates, candidate and output, where the file does not say them."""
+    to: str | None = None
+    """Layout of the second; found out if not given."""
+    to_select: str | None = None
+    """As --select, in the second."""
+    to_forget_bias: float | None = None
+    """As --forget-bias, of the second."""
+    to_activations: Activations | None = None
+    """As --activations, of the second."""
 
     def run(self) -> int:
         """0 if they do, 1 if they do not."""
         told = Told(self.from_, self.select, self.forget_bias, self.activations)
-        if ":" in self.destination and not Path(self.destination).exists():
-            live = lstm_of(Path(self.destination), _module_archive(self.destination))
+        second = Told(self.to, self.to_select, self.to_forget_bias, self.to_activations)
+        if ":" in self.destination and not os.path.exists(self.destination):
+            archive = _module_archive(self.destination)
+            live = lstm_of(Path(self.destination), archive, replace(second, second=True))
             ours = read_lstm(self.source, told, READERS)
             checked = Checked(prove(ours.native, live.native), ())
         else:
-            checked = check_files(self.source, Path(self.destination), told, READERS)
+            checked = check_files(self.source, Path(self.destination), told, READERS, second)
         print_checked(checked, Console())
         return 0 if checked.passed else 1
 
@@ -222,6 +233,7 @@ def print_record(record: Mapping[str, Any], console: Console) -> None:
         say(console, f"not in the file, but in the proof beside it: {fact}")
     proof = record["proof"]
     print_distances(proof["distances"], console)
+    print_left_out(proof["distances"], console)
     say(console, f"converted back, it is the source {bits(proof['reversible'])}")
 
 
@@ -241,10 +253,19 @@ def print_distances(distances: Mapping[str, Mapping[str, float]], console: Conso
     console.print(table)
 
 
+def print_left_out(distances: Mapping[str, Any], console: Console) -> None:
+    """Which of the runs was not possible."""
+    if "numpy_lstm" not in distances:
+        say(console, "not run by lstm_forward, which has sigmoid and tanh only")
+
+
 def print_checked(checked: Checked, console: Console) -> None:
     """The verdict."""
     proof: Proof = checked.proof
     print_distances(proof.distances, console)
+    print_left_out(proof.distances, console)
+    if proof.initial_states != "none":
+        say(console, f"learned initial states: {proof.initial_states}")
     for claim, holds in checked.claims:
         say(console, f"{claim}: {'holds' if holds else 'FAILS'}")
     say(console, f"converted back, the second is the first {bits(proof.reversible)}")

@@ -24,14 +24,19 @@ class Archive:
             else the file holds may be among them, under any name.
         facts: what the container itself says of an LSTM, by the prefix of its tensors.
         rows: keys of the rows that this container is made for; any when empty.
+        chains: prefixes of two layers of which the second reads what the first puts out, and all
+            of it; None if the container does not say what lies between layers.
         notes: what a person should know of how it was read, a sentence each.
+        files: all that were read: a TensorFlow checkpoint has several.
     """
 
     container: str
     tensors: Mapping[str, np.ndarray]
     facts: Mapping[str, Facts] = field(default_factory=dict)
     rows: tuple[str, ...] = ()
+    chains: frozenset[tuple[str, str]] | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def check_declared(path: Path, declared: int, file_bytes: int | None = None) -> None:

@@ -5,7 +5,8 @@ and `encode`, and may need a package of its own.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,9 +21,9 @@ from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, digest
 from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.proof import Inputs, Proof, prove, verdict
-from numpy_lstm.porting.reading import read_archive
-from numpy_lstm.porting.records import described, load_record, proof_path, record, sha256
-from numpy_lstm.porting.sources import NOTHING, Readers, Told, known, read_lstm
+from numpy_lstm.porting.reading import main_file, read_archive
+from numpy_lstm.porting.records import described, load_record, proof_path, record
+from numpy_lstm.porting.sources import NOTHING, Readers, Told, read_lstm
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.porting.writing import encode
 
@@ -66,7 +67,6 @@ def convert(
     model, narrowed = _cast(model, dtype, allow_lossy)
     after = to_native(model, TABLE[to])
     files = encode(after, destination, writers)
-    _check_free([*files, proof_path(destination)], before.files, overwrite)
     result: dict[str, Any] = {}
 
     def verify(folder: Path) -> dict[Path, bytes]:
@@ -79,20 +79,23 @@ def convert(
         return {proof_path(destination): (json.dumps(result, indent=1) + "\n").encode()}
 
     try:
+        _check_free([*files, proof_path(destination)], before.files, overwrite)
         write_atomically(files, verify)
     except OSError as error:
         raise InputError(f"{destination}: cannot be written ({error.strerror})") from error
     return result
 
 
-def _check_free(files: list[Path], sources: list[Path], overwrite: bool) -> None:
+def _check_free(files: list[Path], sources: Sequence[Path], overwrite: bool) -> None:
     """Raise unless no such file is there, or it may be replaced and is not the source."""
-    there = [path for path in files if path.exists()]
+    there = [path for path in files if os.path.lexists(path)]
     check(
         overwrite or not there,
         f"{there[0] if there else ''}: exists already; choose another name, or allow it with"
         " --overwrite",
     )
+    for path in there:
+        check(os.path.isfile(path), f"{path}: is no file to be replaced; choose another name")
     for path, source in product(there, sources):
         check(not path.samefile(source), f"{path}: is the source itself; choose another name")
 
@@ -104,7 +107,8 @@ def _cast(
     if dtype is None or dtype == model.dtype.name:
         return model, []
     check(dtype in ("float32", "float64"), f"--dtype: expected float32 or float64, got {dtype!r}")
-    cast = {name: array.astype(dtype) for name, array in model.arrays().items()}
+    with np.errstate(over="ignore"):  # which is looked for below
+        cast = {name: array.astype(dtype) for name, array in model.arrays().items()}
     lost = []
     if np.dtype(dtype).itemsize < model.dtype.itemsize:
         lost = [f"dtype: {model.dtype.name} was rounded to {dtype}"]
@@ -154,7 +158,11 @@ class Checked:
 
 
 def check_files(
-    source: Path, destination: Path, told: Told = NOTHING, readers: Readers | None = None
+    source: Path,
+    destination: Path,
+    told: Told = NOTHING,
+    readers: Readers | None = None,
+    told_second: Told = NOTHING,
 ) -> Checked:
     """Prove again that two files hold the same LSTM, and verify the proof beside the second.
 
@@ -163,19 +171,30 @@ def check_files(
         destination: another; what a proof beside it says of either counts as known.
         told: what the source may not say.
         readers: more readers, by container.
+        told_second: what the destination may not say.
     """
-    written = load_record(destination)
-    if written is not None and sha256(source) in written["source"]["files"].values():
-        told = known(written["source"], told)
-    a, b = read_lstm(source, told, readers), read_lstm(destination, NOTHING, readers)
+    written = load_record(main_file(destination))
+    recorded = [written["source"]] if written else []
+    a = read_lstm(source, told, readers, recorded)
+    b = read_lstm(destination, replace(told_second, second=True), readers)
     inputs = Inputs(**written["proof"]["inputs"]) if written else Inputs()
     proof = prove(a.native, b.native, inputs)
     claims: list[tuple[str, bool]] = []
     if written is not None:
-        for side, read in (("source", a), ("destination", b)):
-            said, now = written[side], described(read.native, read.files)
-            claims.append((f"{side}: same files (SHA-256)", said["files"] == now["files"]))
-            same = all(said[key] == now[key] for key in ("layout", "prefixes", "weights_sha256"))
+        now = {"source": described(a.native, a.files), "destination": described(b.native, b.files)}
+        if _is_of_another(written["source"], now["source"]):
+            del now["source"]
+        for side, found in now.items():
+            said = written[side]
+            hashes = [sorted(each["files"].values()) for each in (said, found)]
+            claims.append((f"{side}: same files (SHA-256)", hashes[0] == hashes[1]))
+            same = all(said[key] == found[key] for key in ("layout", "prefixes", "weights_sha256"))
             claims.append((f"{side}: same layout and weights", same))
         claims.append(("the recorded proof passed", written["proof"]["passed"] is True))
     return Checked(proof, tuple(claims))
+
+
+def _is_of_another(said: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether a record is of other files: neither of these names nor of these contents."""
+    names, hashes = set(said["files"]), set(said["files"].values())
+    return not names & set(found["files"]) and not hashes & set(found["files"].values())

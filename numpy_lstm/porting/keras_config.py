@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.porting.canonical import SIGMOID_TANH, Facts
 from numpy_lstm.porting.native import activation
 
+Names = tuple[str, ...]
 LSTMS = ("LSTM", "LSTMCell", "CuDNNLSTM")
 WITHIN = {
     "Bidirectional": {"layer": "forward_layer", "backward_layer": "backward_layer"},
@@ -22,6 +24,8 @@ WITHIN = {
     "RNN": {"cell": "cell"},
 }
 """What a layer has within it, by the config's key: the name of its group of weights."""
+HARMLESS = ("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise")
+"""Layers that hand their input on unchanged, but for training."""
 HARD_SIGMOID = {True: "hard_sigmoid(0.16666666666666666, 0.5)", False: "hard_sigmoid(0.2, 0.5)"}
 """Of Keras 3, and before."""
 
@@ -74,14 +78,68 @@ def described_lstms(node: Any, group: str = "", names: tuple[str, ...] = ()) -> 
                 yield lstm
     else:
         key = "cells" if class_name == "StackedRNNCells" else "layers"
-        used: Counter[str] = Counter()
-        for child in _children(node, key):
-            snake = _snake(_class(child))
-            numbered = f"{snake}_{used[snake]}" if used[snake] else snake
-            used[snake] += 1
+        for name, (numbered, child) in _children(node, key).items():
             below = f"{group}/{key}/{numbered}" if group else f"{key}/{numbered}"
-            name = str(_config(child).get("name", numbered))
             yield from described_lstms(child, below, (*names, name))
+
+
+def chains(node: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[Names, Names]]:
+    """Pairs of LSTMs, by `Described.names`, of which the second reads what the first puts out.
+
+    All of it, and nothing else: both directions' outputs of every step, in the order of time. One
+    that several read is no pair's first. Cells of one StackedRNNCells follow each other.
+    """
+    cells = _config(node).get("cell")
+    if _class(cells) == "StackedRNNCells":
+        yield from pairwise((*names, name) for name in _children(cells, "cells"))
+        return
+    children = {name: child for name, (_, child) in _children(node, "layers").items()}
+    order, pairs = list(children), []
+    for name, child in children.items():
+        yield from chains(child, (*names, name))
+        below = _read_by(name, children, order)
+        while below in children and _class(children[below]) in HARMLESS:
+            below = _read_by(below, children, order)
+        if below in children and _hands_on(children[below]) and _is_lstm(child):
+            pairs.append((below, name))
+    readers = Counter(below for below, _ in pairs)
+    for below, above in pairs:
+        if readers[below] == 1:
+            yield (*names, below), (*names, above)
+
+
+def _read_by(name: str, children: Mapping[str, Any], order: list[str]) -> str:
+    """The layer whose first output another reads: by its inbound node if the model is a graph, else
+    the one before it; "" if there is none, or not only one."""
+    nodes = children[name].get("inbound_nodes")
+    if nodes is None:
+        k = order.index(name)
+        return order[k - 1] if k else ""
+    try:
+        (node,) = nodes
+        # Keras 3: {"args": [tensor, ...]}; before: [[layer, node, output, ...], ...].
+        first = node["args"][0]["config"]["keras_history"] if isinstance(node, dict) else node[0]
+        layer, _, output = first[:3]
+    except (LookupError, TypeError, ValueError):
+        return ""
+    return layer if isinstance(layer, str) and output == 0 else ""
+
+
+def _is_lstm(node: Any) -> bool:
+    """Whether a layer is one LSTM, of one direction or two, that reads forward."""
+    wrapped = {"Bidirectional": "layer", "RNN": "cell"}.get(_class(node))
+    own = _config(node).get(wrapped) if wrapped else node
+    return _class(own) in LSTMS and not any(
+        _config(each).get("go_backwards", False) for each in (node, own)
+    )
+
+
+def _hands_on(node: Any) -> bool:
+    """Whether it is an LSTM whose output is that of every step and both directions."""
+    config = _config(node)
+    own = _config(config.get("layer")) if _class(node) == "Bidirectional" else config
+    joined = config.get("merge_mode", "concat") == "concat"
+    return _is_lstm(node) and joined and own.get("return_sequences") is True
 
 
 def _class(node: Any) -> str:
@@ -94,11 +152,20 @@ def _config(node: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _children(node: Any, key: str) -> list[Any]:
-    """Layers of a model; the config of Keras 1's Sequential is the list itself."""
+def _children(node: Any, key: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Layers of a model by name, with their groups' names, which count up by class; the config of
+    Keras 1's Sequential is the list itself."""
     found = node.get("config") if isinstance(node, dict) else None
     found = found.get(key) if isinstance(found, dict) else found
-    return found if isinstance(found, list) else []
+    used: Counter[str] = Counter()
+    result = {}
+    for child in found if isinstance(found, list) else []:
+        snake = _snake(_class(child))
+        numbered = f"{snake}_{used[snake]}" if used[snake] else snake
+        used[snake] += 1
+        if isinstance(child, dict):
+            result[str(_config(child).get("name", numbered))] = numbered, child
+    return result
 
 
 def _snake(class_name: str) -> str:

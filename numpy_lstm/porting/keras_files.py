@@ -10,7 +10,7 @@ Sources: keras/src/saving/saving_lib.py (Keras 3), keras/src/legacy/saving/legac
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy_lstm.porting.archive import Archive, check_declared
 from numpy_lstm.porting.canonical import Facts
 from numpy_lstm.porting.file_checks import file_bytes, whole
 from numpy_lstm.porting.hdf5_files import Texts, need_h5py, read_hdf5
-from numpy_lstm.porting.keras_config import Described, caveats, described_lstms, facts_of
+from numpy_lstm.porting.keras_config import Described, caveats, chains, described_lstms, facts_of
 from numpy_lstm.porting.keras_names import (
     Named,
     is_numbered,
@@ -60,16 +60,20 @@ def read_keras(path: Path) -> Archive:
     root = {**texts.get("model_weights", {}), **texts.get("", {})}
     if config is None and "model_config" in root:
         config = _json(path, "model_config", root["model_config"])
-    facts, notes = {}, ["the activations are not in the file"]
+    facts, notes, linked = {}, ["the activations are not in the file"], None
     if config is not None:
         with whole(path, "model's description", (RecursionError,)):
-            lstms = list(described_lstms(config))
-        found = _by_group(lstms, names, texts) if numbered else _by_name(lstms, names)
+            lstms, pairs = list(described_lstms(config)), list(chains(config))
+        found = list(_by_group(lstms, names, texts) if numbered else _by_name(lstms, names))
         facts, notes = _facts(path, found, version or root.get("keras_version", "1"))
         layers = dict.fromkeys(named.layer for named in names.values())
         silent = [layer for layer in layers if f"{layer}/" not in facts]
         notes += [f"the activations of {', '.join(silent)} are not in the file"] * bool(silent)
-    return Archive("keras", renamed, facts, rows_of(renamed), tuple(dict.fromkeys(notes)))
+        prefixes = {lstm.names: f"{layer}/" for layer, lstm in found}
+        known = [pair for pair in pairs if all(each in prefixes for each in pair)]
+        linked = None if silent else frozenset((prefixes[a], prefixes[b]) for a, b in known)
+    notes = tuple(dict.fromkeys(notes))
+    return Archive("keras", renamed, facts, rows_of(renamed), linked, notes)
 
 
 def _json(path: Path, what: str, text: str | bytes) -> Any:
@@ -145,7 +149,7 @@ def _by_name(lstms: list[Described], names: Mapping[str, Named]) -> Iterator[tup
 
 
 def _facts(
-    path: Path, found: Iterator[tuple[str, Described]], version: str
+    path: Path, found: Iterable[tuple[str, Described]], version: str
 ) -> tuple[dict[str, Facts], list[str]]:
     """By prefix; and what else a person should know."""
     facts, notes = {}, []

@@ -100,6 +100,8 @@ class Layout:
             tensors' own names say it.
         single: what precedes them where there is one.
         prefix: what must be somewhere in the prefix, where names alone would say too little.
+        own_prefix: a regular expression of what precedes them where only this framework does so;
+            it decides between rows with the same names.
         peepholes: order of the axis q, or of {gate} in the names of peepholes.
         forget_bias: "stored": all there is is in the bias; "told": a number is added at run time
             that the file does not say; or that number, if it is always the same.
@@ -122,6 +124,7 @@ class Layout:
     stacked: str = ""
     single: str = ""
     prefix: str = ""
+    own_prefix: str = ""
     peepholes: str = PEEPHOLES
     forget_bias: Literal["stored", "told"] | float = "stored"
     activations: Literal["fixed", "told"] = "fixed"

@@ -2,7 +2,8 @@
 there from constants; and write one."""
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, count
+from dataclasses import replace
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 def read_onnx(path: Path) -> Archive:
     """Read every LSTM of an ONNX model: of its graph, and of the branches and loops within.
 
-    Each is named for its node, NAME/, or (if names count up) NAME/l0/. LSTMs of which one reads
-    what another gives are layers of one, NAME/l0/, NAME/l1/, and so on. A node whose weights are
+    Each is named for its node, NAME/. LSTMs of which one reads what another gives are layers of
+    one, NAME/l0/, NAME/l1/, and so on. A node whose weights are
     not constant is left out, with a note; so is one that has no place here (reverse direction
     alone, clip, ...), if there is another. Other weights of the main graph are listed as well.
 
@@ -73,14 +74,14 @@ def _archive(path: Path, model: Any, evaluate: Evaluator) -> Archive:
         if any(node.op_type == "LSTM" for node in function.node)
     ]
     stacks = stacks_of(nodes, evaluate)
-    tensors, facts, own = _named(path, stacks, lambda said: exact(said, model))
-    notes += own
+    archive = _named(path, stacks, lambda said: exact(said, model))
+    notes += archive.notes
+    others: dict[str, np.ndarray] = {}
     if nodes:
-        others, left = _others(path, model, taken, tensors)
-        tensors |= others
+        others, left = _others(path, model, taken, archive.tensors)
         if left:
             notes.append(f"weights left out, for their names: {', '.join(left)}")
-    return Archive("onnx", tensors, facts, ("onnx",), tuple(notes))
+    return replace(archive, tensors={**archive.tensors, **others}, notes=tuple(notes))
 
 
 def onnx_model(native: NativeLSTM) -> bytes:
@@ -138,10 +139,11 @@ def _sources(step: Step) -> set[str]:
 
 def _named(
     path: Path, stacks: Iterable[list[Node]], exactly: Callable[[Activations], Activations]
-) -> tuple[dict[str, np.ndarray], dict[str, Facts], list[str]]:
-    """Tensors and facts by name, and notes."""
+) -> Archive:
+    """The LSTMs' tensors by name, with their facts, and which layers feed each other."""
     tensors: dict[str, np.ndarray] = {}
     facts: dict[str, Facts] = {}
+    chains: list[tuple[str, str]] = []
     notes: list[str] = []
     names: dict[str, str] = {}
     for stack in stacks:
@@ -154,14 +156,14 @@ def _named(
             notes.append(f"node {stack[0].step.name}: the same LSTM as {names[key]}, listed once")
             continue
         name = names[key] = _unused(stack[0].step.name, set(names.values()))
-        # Names that count up would be taken for layers of one stack.
-        numbered = len(stack) > 1 or any(character.isdigit() for character in name)
-        for k, layer in enumerate(layers):
-            prefix = f"{name}/l{k}/" if numbered else f"{name}/"
+        several = len(stack) > 1
+        prefixes = [f"{name}/l{k}/" if several else f"{name}/" for k in range(len(stack))]
+        chains += pairwise(prefixes)
+        for prefix, layer in zip(prefixes, layers, strict=True):
             check_name(path, prefix + "W")
             facts[prefix] = said
             tensors |= {prefix + n: np.array(a, order="C") for n, a in layer.items()}
-    return tensors, facts, notes
+    return Archive("onnx", tensors, facts, ("onnx",), frozenset(chains), tuple(notes))
 
 
 def _stack_tensors(stack: list[Node]) -> tuple[list[dict[str, np.ndarray]], list[str]]:

@@ -2,19 +2,21 @@
 
 Source and destination are run straight from their own tensors (`native`), the destination also by
 this package's `lstm_forward`, on random inputs and non-zero initial states; y, h and c must be
-within K roundoffs of the source's outputs in float64. Whether the way back would give the very bits
-of the source is said beside it.
+within K roundoffs of the source's outputs in float64. (`lstm_forward` knows sigmoid and tanh; with
+other activations it is left out.) Learned initial states, which those take the place of, are
+compared as they are. Whether the way back would give the very bits of the source is said beside it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.lstm import lstm_forward
 from numpy_lstm.porting.arrangement import to_canonical
-from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM
+from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, digest
 from numpy_lstm.porting.layouts import Layout, NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import Outputs, run, working_dtype
@@ -22,6 +24,10 @@ from numpy_lstm.roundoff import K, Noise, distance
 
 TWINS = 4
 NAMES = ("y", "h_n", "c_n")
+INITIAL = ("initial_h", "initial_c")
+InitialStates = Literal[
+    "none", "same", "different", "only in the source", "only in the destination"
+]
 RESOLUTION = 0.01
 """Errors that must be visible for a proof. Weights in a wrong order move outputs by half their
 range and more; a proof that would not see one part in a hundred proves nothing."""
@@ -57,12 +63,14 @@ class Proof:
         distances: by run ("source", "destination", "numpy_lstm") and output, in roundoffs.
         resolution: the smallest error that would have been seen, as a part of the largest output.
         inputs: what they were run on.
+        initial_states: how the learned ones compare, which are no part of what was run.
     """
 
     reversible: bool
     distances: Mapping[str, Mapping[str, float]]
     resolution: float
     inputs: Inputs
+    initial_states: InitialStates = "none"
 
     @property
     def worst(self) -> float:
@@ -77,7 +85,7 @@ class Proof:
     @property
     def passed(self) -> bool:
         """Whether the weights arrived."""
-        return self.determined and self.worst <= K
+        return self.determined and self.worst <= K and self.initial_states != "different"
 
 
 @np.errstate(over="ignore", invalid="ignore")  # weights near the largest number: undetermined
@@ -116,7 +124,22 @@ def prove(source: NativeLSTM, destination: NativeLSTM, inputs: Inputs = Inputs()
         for name, outputs in runs.items()
     }
     back = _comes_back(ours, theirs, source.layout)
-    return Proof(back, distances, _resolution(exact, noise, dtype), inputs)
+    resolution = _resolution(exact, noise, dtype)
+    return Proof(back, distances, resolution, inputs, _initial_states(ours, theirs))
+
+
+def _initial_states(ours: CanonicalLSTM, theirs: CanonicalLSTM) -> InitialStates:
+    """Whether both have the same learned initial states, up to rounding to the narrower dtype."""
+    if ours.initial_h is None or theirs.initial_h is None:
+        if ours.initial_h is theirs.initial_h:
+            return "none"
+        return "only in the source" if theirs.initial_h is None else "only in the destination"
+    narrower = min(ours.dtype, theirs.dtype, key=lambda dtype: dtype.itemsize)
+    rounded = (
+        {n: array.astype(narrower) for n, array in model.arrays().items() if n in INITIAL}
+        for model in (ours, theirs)
+    )
+    return "same" if digest(next(rounded)) == digest(next(rounded)) else "different"
 
 
 def _comes_back(ours: CanonicalLSTM, theirs: CanonicalLSTM, layout: Layout) -> bool:
@@ -174,4 +197,6 @@ def verdict(proof: Proof) -> str:
             f"these weights leave too few digits to tell: an error of {proof.resolution:.1%} of the"
             " largest output would not be seen"
         )
+    if proof.initial_states == "different":
+        return "the learned initial states differ"
     return f"largest distance {proof.worst:.3g} roundoffs of {K:g} allowed"

@@ -12,6 +12,7 @@ from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.file_checks import check_is_file
 from numpy_lstm.porting.npz_files import ZIP_ERRORS
 from numpy_lstm.porting.sorted_table import MAGIC
+from numpy_lstm.porting.tf_bundle import index_of
 
 Reader = Callable[[Path], Archive]
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
@@ -55,13 +56,19 @@ FORMATS: Mapping[str, Format] = {
     "onnx": Format("ONNX", (".onnx",), "numpy_lstm.porting.onnx_files", "read_onnx"),
     "tf-bundle": Format(
         "TensorFlow checkpoint",
-        (".index", ".data-00000-of-00001"),
+        (".index",),
         "numpy_lstm.porting.tf_bundle",
         "read_tf_bundle",
     ),
     "pt": Format("PyTorch", (".pt", ".pth")),
 }
 """By key; the keys of readers that a caller gives are among them."""
+
+
+def main_file(path: Path) -> Path:
+    """The file that a path means: of a TensorFlow checkpoint, however it is given, its .index."""
+    without_ending = not os.path.exists(path) and os.path.isfile(f"{path}.index")
+    return index_of(path) if without_ending or path.suffix.startswith(".data-") else path
 
 
 def read_archive(path: Path, readers: Mapping[str, Reader] | None = None) -> Archive:
@@ -76,10 +83,9 @@ def read_archive(path: Path, readers: Mapping[str, Reader] | None = None) -> Arc
     Raises:
         InputError: no such file, of no known container, or not whole.
     """
+    path = main_file(path)
     by_suffix, by_content = _named(path), None
-    if not os.path.exists(path) and os.path.isfile(f"{path}.index"):
-        by_suffix = "tf-bundle"
-    elif not path.suffix.startswith(".data-"):  # of bytes that may look like anything
+    if by_suffix != "tf-bundle" or os.path.isfile(path):
         check_is_file(path, f"a file of weights ({', '.join(_suffixes())})")
         by_content = _detected(path)
     key = by_content or by_suffix
@@ -90,14 +96,19 @@ def read_archive(path: Path, readers: Mapping[str, Reader] | None = None) -> Arc
         )
     read = _reader(path, key, readers)
     if by_suffix in (None, key):
-        return read(path)
+        return _with_files(read(path), path)
     title = FORMATS[key].title
     disagreement = f"its suffix says {FORMATS[by_suffix].title}, its content {title}"
     try:
         archive = read(path)
     except InputError as error:
         raise InputError(f"{error} ({disagreement})") from error
-    return replace(archive, notes=(f"{disagreement}: read as {title}", *archive.notes))
+    archive = replace(archive, notes=(f"{disagreement}: read as {title}", *archive.notes))
+    return _with_files(archive, path)
+
+
+def _with_files(archive: Archive, path: Path) -> Archive:
+    return replace(archive, files=archive.files or (path,))
 
 
 def _suffixes() -> list[str]:
@@ -105,9 +116,7 @@ def _suffixes() -> list[str]:
 
 
 def _named(path: Path) -> str | None:
-    """Which container the file is called as; any shard of a TensorFlow checkpoint counts."""
-    if path.suffix.startswith(".data-"):
-        return "tf-bundle"
+    """Which container the file is called as."""
     return next((key for key, f in FORMATS.items() if path.suffix.lower() in f.suffixes), None)
 
 

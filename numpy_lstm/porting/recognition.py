@@ -33,7 +33,9 @@ class Hypothesis:
     Args:
         native: the LSTM so read.
         names: the tensors that it explains.
-        score: the larger, the likelier; only to be compared within a file.
+        score: what is evidence: how many tensors it explains, whether everything fits, and whether
+            the prefix is one that only this framework gives.
+        usual: whether the separators are those of the framework; it ranks, but proves nothing.
         reasons: what speaks for it and against it, a sentence each.
         problem: what does not fit; "" if everything does.
     """
@@ -41,6 +43,7 @@ class Hypothesis:
     native: NativeLSTM
     names: frozenset[str]
     score: tuple[int, ...]
+    usual: bool
     reasons: tuple[str, ...]
     problem: str = ""
 
@@ -102,7 +105,7 @@ def recognise(
         for name, array in archive.tensors.items()
         if array.dtype.name in ("float16", "bfloat16", "float32", "float64")
     }
-    found = [h for each in rows for h in _by_names(each, floating, archive.facts)]
+    found = [h for each in rows for h in _by_names(each, floating, archive)]
     if not found:
         found = [h for each in rows for h in _by_shapes(each, floating)]
     found = [replace(h, native=_with_facts(h.native, archive, facts)) for h in found]
@@ -111,7 +114,7 @@ def recognise(
 
 def _findings(found: Sequence[Hypothesis]) -> list[Finding]:
     """Readings of the same tensors together, the likeliest first."""
-    ranked = sorted(found, key=lambda h: h.score, reverse=True)
+    ranked = sorted(found, key=lambda h: (*h.score, h.usual), reverse=True)
     findings: list[list[Hypothesis]] = []
     for hypothesis in ranked:
         for finding in findings:
@@ -149,7 +152,7 @@ def unsaid(native: NativeLSTM, archive: Archive) -> list[str]:
 
 
 def _by_names(
-    row: Layout, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Facts]
+    row: Layout, tensors: Mapping[str, np.ndarray], archive: Archive
 ) -> Iterator[Hypothesis]:
     """Readings of a row, by the names of its tensors."""
     remaining = dict(tensors)
@@ -157,11 +160,11 @@ def _by_names(
         if directions == 2 and row.directions is None:
             continue
         cells = _cells(row, directions, remaining)
-        for prefixes in _stacks(row, cells, directions, remaining, facts):
+        for prefixes in _stacks(row, cells, directions, remaining, archive):
             native = NativeLSTM(row, {}, prefixes, directions)
             names = {place.name for place in places(native) if place.name in tensors}
             native = replace(native, tensors={name: tensors[name] for name in sorted(names)})
-            yield _judged(_with_leading(native), tensors)
+            yield _judged(_with_leading(native), tensors, archive.chains is not None)
             for name in names:
                 remaining.pop(name, None)
 
@@ -230,28 +233,41 @@ def _stacks(
     cells: Mapping[str, set[int]],
     directions: int,
     tensors: Mapping[str, np.ndarray],
-    facts: Mapping[str, Facts],
+    archive: Archive,
 ) -> Iterator[tuple[str, ...]]:
-    """Prefixes, layer by layer, of each LSTM."""
+    """Prefixes, layer by layer, of each LSTM.
+
+    Layers follow each other as the container says or, if it does not, as their names count up; and
+    only where sizes fit and activations are the same.
+    """
     if row.layers_in_names:
         for prefix, layers in cells.items():
+            # A number beyond that of the tensors is no layer's.
+            layers = {k for k in layers if k < len(tensors)}
             if layers:
                 yield (prefix,) * (1 + max(layers))
         return
-    numbered = sorted((*_number(prefix), prefix) for prefix, layers in cells.items() if layers)
-    stack: list[tuple[str, int, str]] = []
-    for cell in numbered:
-        if stack and not (
-            cell[0] == stack[-1][0]
-            and cell[1] == stack[-1][1] + 1
-            and facts.get(cell[2]) == facts.get(stack[-1][2])
-            and _feeds(row, stack[-1][2], cell[2], directions, tensors)
-        ):
-            yield tuple(prefix for _, _, prefix in stack)
-            stack = []
-        stack.append(cell)
-    if stack:
-        yield tuple(prefix for _, _, prefix in stack)
+    ordered = sorted((*_number(prefix), prefix) for prefix, layers in cells.items() if layers)
+    counting = (
+        (below, above)
+        for (name, k, below), (other, n, above) in pairwise(ordered)
+        if name == other and n == k + 1
+    )
+    there, facts = {prefix for *_, prefix in ordered}, archive.facts
+    above = {
+        below: above
+        for below, above in sorted(counting if archive.chains is None else archive.chains)
+        if {below, above} <= there
+        and facts.get(below) == facts.get(above)
+        and _feeds(row, below, above, directions, tensors)
+    }
+    fed = set(above.values())
+    for *_, prefix in ordered:
+        if prefix not in fed:
+            stack = [prefix]
+            while stack[-1] in above:
+                stack.append(above.pop(stack[-1]))
+            yield tuple(stack)
 
 
 def _number(prefix: str) -> tuple[str, int]:
@@ -275,13 +291,14 @@ def _feeds(
     return second["i"] == first["r"] * first["D"] and second["u"] == first["u"]
 
 
-def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray]) -> Hypothesis:
-    """What speaks for a reading by names."""
+def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray], said: bool) -> Hypothesis:
+    """What speaks for a reading by names; ``said``: whether the container says what feeds what."""
     row, names = native.layout, frozenset(native.tensors)
     problem = fault(native)
     prefix = native.prefixes[0]
     style = _separator(row)
-    styled = bool(style) and prefix.endswith(style)
+    usual = bool(style) and prefix.endswith(style)
+    own = bool(row.own_prefix) and re.search(rf"(^|/)({row.own_prefix})$", prefix) is not None
     others = [
         name
         for name in tensors
@@ -291,14 +308,15 @@ def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray]) -> Hypothesis
     if prefix:
         reasons.append(f"under {', '.join(dict.fromkeys(native.prefixes))}")
     if native.num_layers > 1 and not row.layers_in_names:
-        reasons.append("taken for one stack, since the names count up and the sizes fit")
+        guess = "taken for one stack, since the names count up and the sizes fit"
+        reasons.append("one stack, as the file says" if said else guess)
     if others:
         reasons.append(f"{len(others)} others beside them are not explained")
     reasons.append(f"shapes: {problem}" if problem else f"shapes fit: {sizes_text(native)}")
     # What explains more comes first, even if something is wrong with it: a broken LSTM with biases
     # is not to be taken for a whole one without.
-    score = (len(names), int(not problem), int(styled))
-    return Hypothesis(native, names, score, tuple(reasons), problem)
+    score = (len(names), int(not problem), int(own))
+    return Hypothesis(native, names, score, usual, tuple(reasons), problem)
 
 
 def _separator(row: Layout) -> str:
@@ -376,7 +394,7 @@ def _by_shapes(row: Layout, tensors: Mapping[str, np.ndarray]) -> Iterator[Hypot
                     f"by shape alone: {', '.join(chosen)} could be {', '.join(own)}",
                     f"shapes fit: {sizes_text(native)}",
                 )
-                yield Hypothesis(native, frozenset(chosen), (0, 1, 0), reasons)
+                yield Hypothesis(native, frozenset(chosen), (0, 1, 0), False, reasons)
 
 
 def _counts(parts: Sequence[Tensor], row: Layout) -> set[int]:

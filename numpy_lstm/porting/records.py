@@ -2,23 +2,25 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from numpy_lstm.errors import InputError, check
-from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.arrangement import to_canonical
-from numpy_lstm.porting.canonical import Facts
 from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.proof import Inputs, Proof
+from numpy_lstm.porting.proof import Proof
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.roundoff import K
 
 FORMAT = "numpy_lstm.proof/1"
+REMEDY = "expected a proof as `convert` writes it; remove it, or convert again"
+LARGEST = 100
+"""Of steps, sequences and seeds; what has more was not written by `convert`."""
 
 
 def proof_path(path: Path) -> Path:
@@ -32,8 +34,8 @@ def sha256(path: Path) -> str:
 
 
 def record(
-    before: tuple[NativeLSTM, list[Path]],
-    after: tuple[NativeLSTM, list[Path]],
+    before: tuple[NativeLSTM, Sequence[Path]],
+    after: tuple[NativeLSTM, Sequence[Path]],
     proof: Proof,
     sentences: Mapping[str, list[str]],
 ) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def record(
     }
 
 
-def described(native: NativeLSTM, files: list[Path]) -> dict[str, Any]:
+def described(native: NativeLSTM, files: Sequence[Path]) -> dict[str, Any]:
     """One side: its files with their hashes, and how they are to be read."""
     return {
         "files": {path.name: sha256(path) for path in files},
@@ -68,15 +70,6 @@ def described(native: NativeLSTM, files: list[Path]) -> dict[str, Any]:
     }
 
 
-def parts(path: Path, archive: Archive) -> list[Path]:
-    """The files that a path stands for: a TensorFlow bundle has several."""
-    if archive.container != "tf-bundle":
-        return [path]
-    stem = path.name.rsplit(".data-")[0].removesuffix(".index")
-    own = re.compile(re.escape(stem) + r"\.(index|data-\d{5}-of-\d{5})")
-    return sorted(p for p in path.parent.iterdir() if own.fullmatch(p.name))
-
-
 def load_record(path: Path) -> dict[str, Any] | None:
     """The record beside a file; None if there is none.
 
@@ -84,26 +77,41 @@ def load_record(path: Path) -> dict[str, Any] | None:
         InputError: it is there and cannot be read.
     """
     file = proof_path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):
         return None
     try:
         record = json.loads(file.read_text())
-        check(record["format"] == FORMAT, f"{file}: expected the format {FORMAT}")
-        for side in ("source", "destination"):
-            _check_side(record[side])
-        Inputs(**record["proof"]["inputs"])
+        check(record["format"] == FORMAT, f"{file}: expected the format {FORMAT}; {REMEDY}")
+        check(_is_record(record), f"{file}: {REMEDY}")
     except InputError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{file}: expected a proof as `convert` writes it ({error!r}); remove it or convert"
-            " again"
-        ) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file}: {REMEDY} ({type(error).__name__})") from error
     return record
 
 
-def _check_side(side: dict[str, Any]) -> None:
-    """Raise what comes unless a side has everything that is read of it, of the right kind."""
-    Facts(**side["facts"])
-    texts = [*side["files"], *side["files"].values(), *side["prefixes"], side["weights_sha256"]]
-    check(side["layout"] in TABLE and all(isinstance(t, str) for t in texts), "sides")
+def _is_record(record: Any) -> bool:
+    """Whether everything that is read of a record is there, and of the right kind."""
+    inputs, passed = record["proof"]["inputs"], record["proof"]["passed"]
+    return (
+        all(_is_side(record[side]) for side in ("source", "destination"))
+        and isinstance(passed, bool)
+        and inputs.keys() == {"seed", "T", "N"}
+        and all(type(n) is int and 0 <= n <= LARGEST for n in inputs.values())
+        and min(inputs["T"], inputs["N"]) >= 1
+    )
+
+
+def _is_side(side: Any) -> bool:
+    files, prefixes, facts = side["files"], side["prefixes"], side["facts"]
+    texts = [*files, *files.values(), *prefixes, *facts["activations"], side["weights_sha256"]]
+    return (
+        isinstance(prefixes, list)
+        and isinstance(facts["activations"], list)
+        and len(facts["activations"]) == 3
+        and isinstance(facts["forget_bias"], float)
+        and isfinite(facts["forget_bias"])
+        and len(prefixes) >= 1
+        and side["layout"] in TABLE
+        and all(isinstance(text, str) for text in texts)
+    )

@@ -1,6 +1,6 @@
 """The one LSTM of a file that is meant, read and checked, with what the file leaves unsaid."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import numpy as np
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.canonical import Facts
-from numpy_lstm.porting.layouts import NativeLSTM
+from numpy_lstm.porting.layouts import NativeLSTM, places
 from numpy_lstm.porting.native import activation
 from numpy_lstm.porting.problems import check_tensors, expected_of
-from numpy_lstm.porting.reading import read_archive
+from numpy_lstm.porting.reading import main_file, read_archive
 from numpy_lstm.porting.recognition import Finding, is_named_like_lstm, recognise, unsaid
-from numpy_lstm.porting.records import load_record, parts, sha256
+from numpy_lstm.porting.records import load_record, sha256
 from numpy_lstm.porting.table import TABLE
 
 Readers = Mapping[str, Callable[[Path], Archive]]
@@ -34,12 +34,20 @@ class Told:
         select: the prefix of the LSTM that is meant, or those of its layers, with commas.
         forget_bias: added at run time.
         activations: of the gates, the candidate and the output.
+        second: whether of a second file; for messages, which name the options of the command.
     """
 
     layout: str | None = None
-    select: str | None = None
+    select: str | tuple[str, ...] | None = None
     forget_bias: float | None = None
     activations: tuple[str, str, str] | None = None
+    second: bool = False
+
+    def option(self, name: str) -> str:
+        """What the command calls a field."""
+        if name == "layout":
+            return "--to" if self.second else "--from"
+        return f"--{'to-' * self.second}{name.replace('_', '-')}"
 
 
 NOTHING = Told()
@@ -56,21 +64,39 @@ class Source:
     notes: tuple[str, ...]
 
     @property
-    def files(self) -> list[Path]:
-        """All files that the path stands for."""
-        return parts(self.path, self.archive)
+    def files(self) -> tuple[Path, ...]:
+        """All files that were read."""
+        return self.archive.files
 
 
-def read_lstm(path: Path, told: Told = NOTHING, readers: Readers | None = None) -> Source:
+def read_lstm(
+    path: Path,
+    told: Told = NOTHING,
+    readers: Readers | None = None,
+    recorded: Iterable[Mapping[str, Any]] = (),
+) -> Source:
     """Read the one LSTM of a file that is meant, and check all of it.
 
-    What a proof beside the file says of it (layout, forget bias, activations) counts as known.
+    What a proof beside the file says of it (layout, forget bias, activations) counts as known, as
+    long as the file has not changed since.
+
+    Args:
+        path: the file.
+        told: what the caller knows, who comes first.
+        readers: more readers, by container.
+        recorded: sides of other records that may be of this file.
 
     Raises:
         InputError: a file that is not whole, holds no LSTM, several, or one that can be read in
             several ways; facts that it does not say; tensors that are wrong.
     """
-    return lstm_of(path, read_archive(path, readers), _remembered(path, told))
+    path = main_file(path)
+    archive, beside = read_archive(path, readers), load_record(path)
+    hashes = sorted(sha256(file) for file in archive.files)
+    for side in (*recorded, *([beside["destination"]] if beside else [])):
+        if sorted(side["files"].values()) == hashes:
+            told = known(side, told)
+    return lstm_of(path, archive, told)
 
 
 def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
@@ -83,7 +109,16 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
     left = sorted(set(archive.tensors) - set(native.tensors))
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     note = f"not of this LSTM, left alone: {', '.join(left[:SHOWN])}{more}"
-    notes = (*archive.notes, *([note] if left else []))
+    guessed = archive.chains is None and not native.layout.layers_in_names and told.select is None
+    guess = (
+        f"{finding.label} were taken for layers of one LSTM, since their names count up and their"
+        f" sizes fit: the file does not say; {told.option('select')} takes one of them"
+    )
+    notes = (
+        *archive.notes,
+        *([guess] if guessed and native.num_layers > 1 else []),
+        *([note] if left else []),
+    )
     return Source(path, archive, replace(native, facts=facts), notes)
 
 
@@ -102,35 +137,42 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
     if told.select is not None:
         selected = [_selected(finding, told.select) for finding in findings]
         meant = [finding for finding in selected if finding is not None]
-        check(len(meant) == 1, f"{path}: no LSTM under {told.select!r}; expected one of {names}")
+        check(
+            len(meant) == 1,
+            f"{path}: no LSTM under {told.select!r}; expected one of {names}, or layers of one that"
+            " follow each other",
+        )
     else:
         meant = findings
     if len(meant) > 1:
         broken = ", ".join(repr(finding.label) for finding in findings if finding.best.problem)
         but = f" (not whole: {broken})" if broken else ""
-        raise InputError(f"{path}: {len(meant)} LSTMs: choose one with --select from {names}{but}")
+        option = told.option("select")
+        raise InputError(f"{path}: {len(meant)} LSTMs: choose one with {option} from {names}{but}")
     (finding,) = meant
     if finding.ambiguous:
         keys = " or ".join(dict.fromkeys(h.native.layout.key for h in finding.equals))
         raise InputError(
-            f"{path}: its tensors can be read in several ways, as {keys}; say which with --from,"
-            " and give the tensors that layout's names"
+            f"{path}: its tensors can be read in several ways, as {keys}; say which with"
+            f" {told.option('layout')}, and give the tensors that layout's names"
         )
     return finding
 
 
-def _selected(finding: Finding, select: str) -> Finding | None:
-    """The finding, or one layer or some layers of it, if that is what is meant."""
-    wanted = tuple(part.strip() for part in select.split(","))
-    if wanted == finding.prefixes:
+def _selected(finding: Finding, select: str | tuple[str, ...]) -> Finding | None:
+    """The finding, or layers of it that follow each other, if that is what is meant."""
+    if select in (finding.label, finding.prefixes):
         return finding
+    wanted = tuple(p.strip() for p in select.split(",")) if isinstance(select, str) else select
     parts = []
     for hypothesis in finding.equals:
-        native = hypothesis.native
-        if not native.layout.layers_in_names and set(wanted) <= set(native.prefixes):
-            tensors = {n: a for n, a in native.tensors.items() if n.startswith(wanted)}
-            part = replace(native, prefixes=wanted, tensors=tensors)
-            parts.append(replace(hypothesis, native=part, names=frozenset(tensors)))
+        native, n = hypothesis.native, len(wanted)
+        runs = [native.prefixes[k : k + n] for k in range(native.num_layers - n + 1)]
+        if not native.layout.layers_in_names and wanted in runs:
+            part = replace(native, prefixes=wanted)
+            names = {place.name for place in places(part)} & native.tensors.keys()
+            part = replace(part, tensors={name: native.tensors[name] for name in sorted(names)})
+            parts.append(replace(hypothesis, native=part, names=frozenset(names)))
     return Finding(tuple(parts)) if parts else None
 
 
@@ -151,21 +193,30 @@ def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Fact
     """Forget bias and activations, from the caller, the container, or the layout.
 
     Raises:
-        InputError: a forget bias that nobody says, or one that the layout has no room for.
+        InputError: a forget bias that nobody says, or one that the layout has no room for;
+            activations other than those that the file says.
     """
     layout, said = native.layout, archive.facts.get(native.prefixes[0], Facts())
     if layout.forget_bias == "told":
         if told.forget_bias is None:
             raise InputError(
-                f"{path}: does not say {unsaid(native, archive)[0]}; give it with --forget-bias"
+                f"{path}: does not say {unsaid(native, archive)[0]}; give it with"
+                f" {told.option('forget_bias')}"
             )
-        said = replace(said, forget_bias=told.forget_bias)
+        with np.errstate(over="ignore"):
+            number = float(native.dtype.type(told.forget_bias))  # as it is added at run time
+        check(
+            np.isfinite(number),
+            f"forget_bias: expected a number that {native.dtype.name} can hold, got"
+            f" {told.forget_bias:g}",
+        )
+        said = replace(said, forget_bias=number)
     else:
         fixed = layout.forget_bias if isinstance(layout.forget_bias, float) else 0.0
         check(
             told.forget_bias in (None, fixed),
             f"forget_bias: {layout.key} always has {fixed:g} at run time, got {told.forget_bias};"
-            " leave --forget-bias out",
+            f" leave {told.option('forget_bias')} out",
         )
         said = replace(said, forget_bias=fixed)
     if told.activations is not None:
@@ -173,30 +224,29 @@ def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Fact
             layout.activations == "told",
             f"activations: {layout.key} always has {', '.join(said.activations)}; leave them out",
         )
+        check(
+            native.prefixes[0] not in archive.facts or told.activations == said.activations,
+            f"activations: {path} says {', '.join(said.activations)} itself, got"
+            f" {', '.join(told.activations)}; leave them out",
+        )
         said = replace(said, activations=told.activations)
     for name in said.activations:
         activation(name)
     return said
 
 
-def _remembered(path: Path, told: Told) -> Told:
-    """What a proof beside the file adds to what the caller knows."""
-    record = load_record(path)
-    if record is None or record["destination"]["files"].get(path.name) != sha256(path):
-        return told
-    return known(record["destination"], told)
-
-
 def known(described: Mapping[str, Any], told: Told) -> Told:
     """What a record adds to what the caller knows, who comes first."""
-    if told.layout not in (None, described["layout"]):
+    prefixes = tuple(dict.fromkeys(described["prefixes"]))
+    other = told.select not in (None, prefixes, ",".join(prefixes))
+    if other or told.layout not in (None, described["layout"]):
         return told
     layout, facts = TABLE[described["layout"]], described["facts"]
-    return Told(
-        described["layout"],
-        told.select or ",".join(dict.fromkeys(described["prefixes"])),
-        facts["forget_bias"] if told.forget_bias is None else told.forget_bias,
-        tuple(facts["activations"])
-        if told.activations is None and layout.activations == "told"
-        else told.activations,
+    activations = tuple(facts["activations"]) if layout.activations == "told" else None
+    return replace(
+        told,
+        layout=described["layout"],
+        select=prefixes,
+        forget_bias=facts["forget_bias"] if told.forget_bias is None else told.forget_bias,
+        activations=told.activations or activations,
     )

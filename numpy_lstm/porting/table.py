@@ -80,6 +80,7 @@ ROWS = (
         directions=("", "forward/", "backward/"),
         stacked="lstm_{layer}/",
         single="lstm/",
+        own_prefix=r"lstm(_\d+)?/(lstm_cell(_\d+)?/)?",
         activations="told",
         verified="keras",
         source="keras.layers.LSTM",

@@ -38,6 +38,16 @@ DTYPES = {1: "float32", 2: "float64", 14: "bfloat16", 19: "float16"} | {
 """What is read, by TensorFlow's number of it."""
 
 
+def index_of(path: Path) -> Path:
+    """A checkpoint's .index file, from any of its files or what their names begin with."""
+    return path.with_name(re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name) + ".index")
+
+
+def data_of(index: Path, shard: int = 0, shards: int = 1) -> Path:
+    """One of a checkpoint's files of tensors."""
+    return index.with_name(f"{index.name.removesuffix('.index')}.data-{shard:05}-of-{shards:05}")
+
+
 def read_tf_bundle(path: Path) -> Archive:
     """Read a checkpoint; tensors have TensorFlow's names, those that are no numbers are noted.
 
@@ -48,18 +58,20 @@ def read_tf_bundle(path: Path) -> Archive:
         InputError: a file is missing, truncated or damaged, or has what is not implemented: blocks
             compressed with snappy, variables in slices, big-endian bytes.
     """
-    prefix = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name)
-    index = path.parent / f"{prefix}.index"
+    index = index_of(path)
     with _opened(index) as file, _named(index):
         shards, entries = _parse_index(index, file.read())
     known = sorted((e for e in entries if e.dtype in DTYPES), key=lambda e: e.shard)
     tensors: dict[str, np.ndarray] = {}
+    files = [index]
     for shard, own in groupby(known, lambda entry: entry.shard):
-        data = path.parent / f"{prefix}.data-{shard:05}-of-{shards:05}"
+        data = data_of(index, shard, shards)
+        files.append(data)
         with _opened(data) as file, _named(data):
             tensors |= _read_shard(data, file, list(own))
     left_out = [entry.name for entry in entries if entry.dtype not in DTYPES]
-    return Archive("tf-bundle", dict(sorted(tensors.items())), notes=left_out_note(left_out))
+    notes = left_out_note(left_out)
+    return Archive("tf-bundle", dict(sorted(tensors.items())), notes=notes, files=tuple(files))
 
 
 def tf_bundle(tensors: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:

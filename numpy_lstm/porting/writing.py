@@ -32,11 +32,10 @@ def encode(
         " .safetensors",
     )
     if ending == ".index":
-        from numpy_lstm.porting.tf_bundle import tf_bundle
+        from numpy_lstm.porting.tf_bundle import data_of, tf_bundle
 
         index, data = tf_bundle(native.tensors)
-        stem = path.name.removesuffix(".index")
-        return {path.with_name(f"{stem}.data-00000-of-00001"): data, path: index}
+        return {data_of(path): data, path: index}
     return {path: _encoder(ending, writers or {})(native)}
 
 
