@@ -357,7 +357,26 @@ def tf_tricks() -> Iterator[Attack]:
     yield Attack("TensorFlow shard that is a device", shard_of("/dev/zero"), "read", facts)
 
 
+def names() -> Iterator[Attack]:
+    """Names that promise more layers than there are."""
+    square = np.zeros((8, 2), np.float32)
+    for number in (len(random_lstm(0)) + 1, 99_999_999, 10**40):
+        weights = random_lstm(0) | {f"weight_hh_l{number}": np.ones((12, 3), np.float32)}
+        yield Attack(f"layer {number} in a.npz", _file("a.npz", _npz(weights)), "convert")
+    gaps = {f"weight_hh_l{k}": square for k in range(0, 4000, 2)}
+    yield Attack("every other of 4,000 layers", _file("a.npz", _npz(gaps)), "convert")
+    many = {f"lstm_{k}/recurrent_kernel": square for k in range(2000)}
+    yield Attack("2,000 LSTMs", _file("a.npz", _npz(many)), "convert")
+    nested = _file("a.npz", _npz(random_lstm(0)))
+
+    def with_proof(folder: Path) -> Path:
+        (folder / "a.npz.proof.json").write_text("[" * 100_000)
+        return nested(folder)
+
+    yield Attack("a proof beside it that nests", with_proof, "convert")
+
+
 def attacks() -> list[Attack]:
     """All of them."""
-    groups = (bad_values, code, declared, bombs, paths, hdf5_links, tf_tricks)
+    groups = (bad_values, code, declared, bombs, paths, hdf5_links, tf_tricks, names)
     return [attack for group in groups for attack in group()]

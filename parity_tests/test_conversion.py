@@ -292,6 +292,17 @@ def test_a_check_knows_what_the_source_was_told(tmp_path):
     assert not wrong.proof.passed
 
 
+def test_what_a_record_says_of_one_lstm_is_not_believed_of_another(tmp_path):
+    both = {f"{p}/{n}": a for p in "ab" for n, a in native("tf-basic").tensors.items()}
+    source = save(tmp_path / "both.npz", both)
+    told = Told(select="a/rnn/", forget_bias=1.0)
+    convert(source, tmp_path / "out.npz", "torch", told)
+    assert check_files(source, tmp_path / "out.npz").passed
+    assert check_files(source, tmp_path / "out.npz", Told(select="a/rnn/")).passed
+    with pytest.raises(InputError, match=r"both\.npz: does not say forget_bias"):
+        check_files(source, tmp_path / "out.npz", Told(select="b/rnn/"))
+
+
 def test_a_check_is_told_the_facts_of_both_files(tmp_path):
     a = save(tmp_path / "a.npz", native("tf-basic").tensors)
     b = save(tmp_path / "b.npz", native("tf-basic").tensors)
@@ -407,7 +418,7 @@ def test_a_layer_whose_name_begins_like_anothers_is_not_taken_with_it(tmp_path):
     assert set(read.native.tensors) == set(layer)
 
 
-@pytest.mark.parametrize("number", [99_999_999, 10**30])
+@pytest.mark.parametrize("number", [5, 99_999_999, 10**30])
 def test_a_number_that_is_no_layers_costs_no_time(tmp_path, number):
     tensors = dict(native("torch", bias_pair=True).tensors)
     tensors[f"weight_hh_l{number}"] = np.ones((20, 5), np.float32)

@@ -26,9 +26,14 @@ def torch_tensors(**options) -> dict[str, np.ndarray]:
     return dict(to_native(CanonicalLSTM(config, parameters), TABLE["torch"]).tensors)
 
 
-def refusal(tmp_path, tensors, **told) -> list[str]:
+def _saved(tmp_path, tensors) -> Path:
     path = tmp_path / "model.npz"
     path.write_bytes(npz_bytes(tensors))
+    return path
+
+
+def refusal(tmp_path, tensors, **told) -> list[str]:
+    path = _saved(tmp_path, tensors)
     with pytest.raises(InputError) as caught:
         read_lstm(path, Told(**told))
     head, *lines = str(caught.value).split("\n")
@@ -204,6 +209,35 @@ def test_layers_of_other_sizes_or_other_activations_are_no_stack():
     found = recognise(Archive("keras", tensors, facts))
     assert [f.label for f in found] == ["lstm_0/", "lstm_1/"]
     assert [f.best.native.facts for f in found] == [usual, other]
+
+
+def test_layers_follow_each_other_as_the_container_says_whatever_their_names():
+    tensors = {f"{p}/{n}": a for p in "abc" for n, a in _keras_layer(5, 5).items()}
+
+    def stacks(*chains: tuple[str, str]) -> list[tuple[str, ...]]:
+        archive = Archive("keras", tensors, rows=("keras",), chains=frozenset(chains))
+        return [finding.prefixes for finding in recognise(archive)]
+
+    assert stacks() == [("a/",), ("b/",), ("c/",)]
+    assert stacks(("c/", "a/")) == [("b/",), ("c/", "a/")]
+    assert stacks(("c/", "b/"), ("b/", "a/")) == [("c/", "b/", "a/")]
+    assert stacks(("a/", "none/")) == [("a/",), ("b/",), ("c/",)]
+    assert stacks(("a/", "b/"), ("b/", "a/")) == [("c/",)]  # no model: a circle
+    assert stacks(("a/", "b/"), ("b/", "c/"), ("c/", "b/")) == [("a/", "b/", "c/")]
+
+
+def test_no_more_than_a_hundred_problems_are_listed(tmp_path):
+    tensors = {f"weight_hh_l{k}": np.ones((20, 5), np.float32) for k in range(0, 400, 2)}
+    with pytest.raises(InputError, match=r": at least 100 problems with the tensors of the LSTM:"):
+        read_lstm(_saved(tmp_path, tensors))
+    assert len(refusal(tmp_path, tensors)) == 100
+    (lstm,) = inspect(Archive("npz", tensors))["lstms"]
+    assert len(lstm["problems"]) == 100
+    many = {f"{k}.{n}": a for k in "abcdefghijk" for n, a in torch_tensors().items()}
+    assert refusal(tmp_path, many) == [
+        "11 LSTMs: choose one with --select from"
+        f" {', '.join(repr(f'{k}.') for k in 'abcdefgh')} and 3 more"
+    ]
 
 
 def _keras_layer(I: int, H: int) -> dict[str, np.ndarray]:

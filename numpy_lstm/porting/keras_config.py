@@ -86,8 +86,9 @@ def described_lstms(node: Any, group: str = "", names: tuple[str, ...] = ()) -> 
 def chains(node: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[Names, Names]]:
     """Pairs of LSTMs, by `Described.names`, of which the second reads what the first puts out.
 
-    All of it, and nothing else: both directions' outputs of every step, in the order of time. One
-    that several read is no pair's first. Cells of one StackedRNNCells follow each other.
+    Only where both read forward in time. One that several read is no pair's first. Cells of one
+    StackedRNNCells follow each other. (Shapes say the rest: the last step's output or a state alone
+    has no axis of time, and of two directions all but "concat" give H features, not 2 H.)
     """
     cells = _config(node).get("cell")
     if _class(cells) == "StackedRNNCells":
@@ -100,7 +101,7 @@ def chains(node: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[Names, Name
         below = _read_by(name, children, order)
         while below in children and _class(children[below]) in HARMLESS:
             below = _read_by(below, children, order)
-        if below in children and _hands_on(children[below]) and _is_lstm(child):
+        if below in children and _is_lstm(children[below]) and _is_lstm(child):
             pairs.append((below, name))
     readers = Counter(below for below, _ in pairs)
     for below, above in pairs:
@@ -109,8 +110,8 @@ def chains(node: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[Names, Name
 
 
 def _read_by(name: str, children: Mapping[str, Any], order: list[str]) -> str:
-    """The layer whose first output another reads: by its inbound node if the model is a graph, else
-    the one before it; "" if there is none, or not only one."""
+    """The layer that another reads: by its inbound node if the model is a graph, else the one
+    before it; "" if there is none, or not only one."""
     nodes = children[name].get("inbound_nodes")
     if nodes is None:
         k = order.index(name)
@@ -119,10 +120,10 @@ def _read_by(name: str, children: Mapping[str, Any], order: list[str]) -> str:
         (node,) = nodes
         # Keras 3: {"args": [tensor, ...]}; before: [[layer, node, output, ...], ...].
         first = node["args"][0]["config"]["keras_history"] if isinstance(node, dict) else node[0]
-        layer, _, output = first[:3]
+        layer = first[0]
     except (LookupError, TypeError, ValueError):
         return ""
-    return layer if isinstance(layer, str) and output == 0 else ""
+    return layer if isinstance(layer, str) else ""
 
 
 def _is_lstm(node: Any) -> bool:
@@ -132,14 +133,6 @@ def _is_lstm(node: Any) -> bool:
     return _class(own) in LSTMS and not any(
         _config(each).get("go_backwards", False) for each in (node, own)
     )
-
-
-def _hands_on(node: Any) -> bool:
-    """Whether it is an LSTM whose output is that of every step and both directions."""
-    config = _config(node)
-    own = _config(config.get("layer")) if _class(node) == "Bidirectional" else config
-    joined = config.get("merge_mode", "concat") == "concat"
-    return _is_lstm(node) and joined and own.get("return_sequences") is True
 
 
 def _class(node: Any) -> str:

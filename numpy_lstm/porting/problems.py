@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from math import prod
 from typing import Literal
 
@@ -23,6 +24,8 @@ FACTORS = {
     0.25: "one gate alone?",
 }
 """What may be meant by a tensor so many times as large as expected."""
+MOST = 100
+"""Problems that are listed: a file may have any number of tensors that no LSTM has."""
 Spec = tuple[tuple[int, ...], np.dtype]
 """Shape and dtype."""
 
@@ -44,32 +47,28 @@ class Problem:
 
 
 def problems(found: Arrays, expected: Mapping[str, Spec]) -> list[Problem]:
-    """Everything in which tensors differ from what is expected of them.
+    """Everything in which tensors differ from what is expected of them, up to `MOST`.
 
     Args:
         found: tensors by name.
         expected: shape and dtype by name; a wider dtype than expected is no problem.
     """
+    return list(islice(_problems(found, expected), MOST))
+
+
+def _problems(found: Arrays, expected: Mapping[str, Spec]) -> Iterator[Problem]:
     extra = [name for name in found if name not in expected]
-    result = [
-        Problem(name, "missing", _text(*spec), "nothing", _misnamed(name, spec, found, extra))
-        for name, spec in expected.items()
-        if name not in found
-    ]
-    result += [
-        Problem(
-            name,
-            "unexpected",
-            "no such tensor",
-            _text(found[name].shape, found[name].dtype),
-            _why_unexpected(name, expected),
-        )
-        for name in extra
-    ]
+    for name, spec in expected.items():
+        if name not in found:
+            cause = _misnamed(name, spec, found, extra)
+            yield Problem(name, "missing", _text(*spec), "nothing", cause)
+    for name in extra:
+        text = _text(found[name].shape, found[name].dtype)
+        cause = _why_unexpected(name, expected)
+        yield Problem(name, "unexpected", "no such tensor", text, cause)
     for name, (shape, dtype) in expected.items():
         if name in found:
-            result += _differences(name, found[name], shape, dtype)
-    return result
+            yield from _differences(name, found[name], shape, dtype)
 
 
 def check_tensors(place: str, found: Arrays, expected: Mapping[str, Spec]) -> None:
@@ -81,7 +80,8 @@ def check_tensors(place: str, found: Arrays, expected: Mapping[str, Spec]) -> No
     wrong = problems(found, expected)
     if wrong:
         lines = "".join(f"\n  {problem}" for problem in wrong)
-        count = f"{len(wrong)} problem{'s' * (len(wrong) > 1)}"
+        least = "at least " * (len(wrong) == MOST)
+        count = f"{least}{len(wrong)} problem{'s' * (len(wrong) > 1)}"
         raise InputError(f"{place}: {count} with the tensors of the LSTM:{lines}")
 
 

@@ -116,12 +116,13 @@ def _findings(found: Sequence[Hypothesis]) -> list[Finding]:
     """Readings of the same tensors together, the likeliest first."""
     ranked = sorted(found, key=lambda h: (*h.score, h.usual), reverse=True)
     findings: list[list[Hypothesis]] = []
+    first: dict[str, int] = {}  # by tensor: the finding whose best reading explains it
     for hypothesis in ranked:
-        for finding in findings:
-            if finding[0].names & hypothesis.names:
-                finding.append(hypothesis)
-                break
+        shared = [first[name] for name in hypothesis.names if name in first]
+        if shared:
+            findings[min(shared)].append(hypothesis)
         else:
+            first |= dict.fromkeys(hypothesis.names, len(findings))
             findings.append([hypothesis])
     ordered = sorted(findings, key=lambda finding: finding[0].native.prefixes)
     return [Finding(tuple(finding)) for finding in ordered]
@@ -299,14 +300,11 @@ def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray], said: bool) -
     style = _separator(row)
     usual = bool(style) and prefix.endswith(style)
     own = bool(row.own_prefix) and re.search(rf"(^|/)({row.own_prefix})$", prefix) is not None
-    others = [
-        name
-        for name in tensors
-        if name not in names and any(p and name.startswith(p) for p in native.prefixes)
-    ]
+    prefixes = tuple(p for p in dict.fromkeys(native.prefixes) if p)
+    others = [name for name in tensors if name.startswith(prefixes) and name not in names]
     reasons = [f"{len(names)} tensors have the names of {row.title}"]
     if prefix:
-        reasons.append(f"under {', '.join(dict.fromkeys(native.prefixes))}")
+        reasons.append(f"under {', '.join(prefixes)}")
     if native.num_layers > 1 and not row.layers_in_names:
         guess = "taken for one stack, since the names count up and the sizes fit"
         reasons.append("one stack, as the file says" if said else guess)

@@ -22,7 +22,7 @@ Readers = Mapping[str, Callable[[Path], Archive]]
 
 
 SHOWN = 8
-"""Names of other tensors that a note lists."""
+"""Names that a sentence lists."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
     check(not finding.best.problem, f"{path}: {finding.best.problem}")
     facts = _facts(path, native, archive, told)
     left = sorted(set(archive.tensors) - set(native.tensors))
-    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-    note = f"not of this LSTM, left alone: {', '.join(left[:SHOWN])}{more}"
+    note = f"not of this LSTM, left alone: {_listed(left)}"
     guessed = archive.chains is None and not native.layout.layers_in_names and told.select is None
     guess = (
         f"{finding.label} were taken for layers of one LSTM, since their names count up and their"
@@ -122,6 +121,12 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
     return Source(path, archive, replace(native, facts=facts), notes)
 
 
+def _listed(names: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
     """The LSTM that is meant.
 
@@ -133,7 +138,7 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
         bool(findings),
         f"{path}: no LSTM found{layout}; see `port.py inspect` for what is there",
     )
-    names = ", ".join(repr(finding.label) for finding in findings)
+    names = _listed([repr(finding.label) for finding in findings])
     if told.select is not None:
         selected = [_selected(finding, told.select) for finding in findings]
         meant = [finding for finding in selected if finding is not None]
@@ -145,7 +150,7 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
     else:
         meant = findings
     if len(meant) > 1:
-        broken = ", ".join(repr(finding.label) for finding in findings if finding.best.problem)
+        broken = _listed([repr(finding.label) for finding in findings if finding.best.problem])
         but = f" (not whole: {broken})" if broken else ""
         option = told.option("select")
         raise InputError(f"{path}: {len(meant)} LSTMs: choose one with {option} from {names}{but}")
