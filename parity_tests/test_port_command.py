@@ -197,6 +197,7 @@ def test_what_would_be_lost_is_refused_and_said_when_it_is_allowed(folder):
     assert "lost: dtype: float64 was rounded to float32" in result.stdout
     wide = port(folder, "convert", "narrow.npz", "wide.npz", "--to", "torch", "--dtype", "float64")
     assert wide.returncode == 0
+    assert "converted back, it is the source bit for bit" in wide.stdout
 
 
 def test_bad_input_gets_one_sentence_and_nothing_is_lost(folder):

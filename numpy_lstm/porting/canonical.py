@@ -1,7 +1,7 @@
 """What a conversion carries: everything that any row of the table of layouts can hold."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from numpy_lstm.errors import InputError, check
 from numpy_lstm.lstm import LSTM, Parameters
 
 SIGMOID_TANH = ("sigmoid", "tanh", "tanh")
+INITIAL = ("initial_h", "initial_c")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """What weights may be stored in; bfloat16 is that of the package ml_dtypes."""
 
@@ -81,8 +82,15 @@ class CanonicalLSTM:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Parameters and learned initial states, by name."""
-        states = {"initial_h": self.initial_h, "initial_c": self.initial_c}
+        states = dict(zip(INITIAL, (self.initial_h, self.initial_c), strict=True))
         return dict(self.parameters) | {n: s for n, s in states.items() if s is not None}
+
+    def astype(self, dtype: np.dtype | str) -> "CanonicalLSTM":
+        """The same in another dtype; numbers that it cannot hold become infinite."""
+        with np.errstate(over="ignore"):
+            cast = {name: array.astype(dtype) for name, array in self.arrays().items()}
+        states = {name: cast.pop(name, None) for name in INITIAL}
+        return replace(self, parameters=cast, **states)
 
     def digest(self) -> str:
         """SHA-256 of everything: names, dtypes, shapes, bytes and facts."""

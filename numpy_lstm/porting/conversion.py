@@ -107,16 +107,14 @@ def _cast(
     if dtype is None or dtype == model.dtype.name:
         return model, []
     check(dtype in ("float32", "float64"), f"--dtype: expected float32 or float64, got {dtype!r}")
-    with np.errstate(over="ignore"):  # which is looked for below
-        cast = {name: array.astype(dtype) for name, array in model.arrays().items()}
+    cast = model.astype(dtype)
     lost = []
     if np.dtype(dtype).itemsize < model.dtype.itemsize:
         lost = [f"dtype: {model.dtype.name} was rounded to {dtype}"]
         check(allow_lossy, f"{lost[0].replace('was', 'would be')}; allow it with --allow-lossy")
-        large = [name for name, array in cast.items() if not np.isfinite(array).all()]
+        large = [name for name, array in cast.arrays().items() if not np.isfinite(array).all()]
         check(not large, f"{', '.join(large)}: too large for {dtype}; keep {model.dtype.name}")
-    states = {name: cast.pop(name, None) for name in ("initial_h", "initial_c")}
-    return replace(model, parameters=cast, **states), lost
+    return cast, lost
 
 
 def _reread(
