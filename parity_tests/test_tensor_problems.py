@@ -226,6 +226,19 @@ def test_layers_follow_each_other_as_the_container_says_whatever_their_names():
     assert stacks(("a/", "b/"), ("b/", "c/"), ("c/", "b/")) == [("a/", "b/", "c/")]
 
 
+def test_tensors_without_numbers_are_called_empty(tmp_path):
+    shapes = {"weight_ih_l0": (0, 3), "weight_hh_l0": (0, 0), "bias_ih_l0": 0, "bias_hh_l0": 0}
+    assert refusal(tmp_path, {n: np.zeros(shape, np.float32) for n, shape in shapes.items()}) == [
+        f"{name}: empty: expected numbers, found {list(np.zeros(shape).shape)} float32; saved"
+        " before it had its sizes?"
+        for name, shape in shapes.items()
+    ]
+    assert refusal(tmp_path, torch_tensors() | {"weight_ih_l0": np.zeros((20, 0), np.float32)}) == [
+        "weight_ih_l0: empty: expected numbers, found [20, 0] float32; saved before it had its"
+        " sizes?"
+    ]
+
+
 def test_no_more_than_a_hundred_problems_are_listed(tmp_path):
     tensors = {f"weight_hh_l{k}": np.ones((20, 5), np.float32) for k in range(0, 400, 2)}
     with pytest.raises(InputError, match=r": at least 100 problems with the tensors of the LSTM:"):

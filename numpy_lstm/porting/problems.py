@@ -35,7 +35,7 @@ class Problem:
     """One tensor that is not as it should be."""
 
     name: str
-    kind: Literal["missing", "unexpected", "misshapen", "not finite", "narrowed"]
+    kind: Literal["missing", "unexpected", "misshapen", "empty", "not finite", "narrowed"]
     expected: str
     found: str
     cause: str
@@ -149,7 +149,10 @@ def _differences(
     name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
 ) -> Iterator[Problem]:
     text = _text(shape, dtype)
-    if array.shape != shape:
+    if array.size == 0:
+        found = _text(array.shape, array.dtype)
+        yield Problem(name, "empty", "numbers", found, "saved before it had its sizes?")
+    elif array.shape != shape:
         yield Problem(
             name, "misshapen", text, _text(array.shape, array.dtype), _why_shape(array.shape, shape)
         )
