@@ -657,6 +657,19 @@ def test_a_description_of_something_else_leaves_the_activations_open(config, tmp
     assert archive.notes == ("the activations of lstm are not in the file",)
 
 
+def test_layers_that_feed_each_other_in_a_circle_are_read(tmp_path):
+    """No model, but a file may say so."""
+    circle = {"lstm": "a", "a": "b", "b": "a", "c": "c"}
+    layers = [layer_config("lstm", recurrent_activation="sigmoid", activation="tanh")]
+    layers += [{"class_name": "Dropout", "config": {"name": name}} for name in "abc"]
+    for layer in layers:
+        layer["inbound_nodes"] = [[[circle[layer["config"]["name"]], 0, 0]]]
+    config = {"class_name": "Functional", "config": {"layers": layers}}
+    archive = read_keras(zipped(tmp_path / "a.keras", config=json.dumps(config).encode()))
+    assert archive.chains == frozenset()
+    assert len(archive.facts) == 1
+
+
 def test_activations_of_a_layer_with_another_name_are_not_believed(tmp_path):
     own = layer_config("other", recurrent_activation="sigmoid", activation="relu")
     config = {"class_name": "Sequential", "config": {"layers": [own]}}

@@ -26,6 +26,8 @@ WITHIN = {
 """What a layer has within it, by the config's key: the name of its group of weights."""
 HARMLESS = ("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise")
 """Layers that hand their input on unchanged, but for training."""
+HOPS = 4
+"""So many of them may stand between two LSTMs."""
 HARD_SIGMOID = {True: "hard_sigmoid(0.16666666666666666, 0.5)", False: "hard_sigmoid(0.2, 0.5)"}
 """Of Keras 3, and before."""
 
@@ -95,13 +97,15 @@ def chains(node: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[Names, Name
         yield from pairwise((*names, name) for name in _children(cells, "cells"))
         return
     children = {name: child for name, (_, child) in _children(node, "layers").items()}
-    order, pairs = list(children), []
+    before = {name: below for below, name in pairwise(children)}
+    pairs = []
     for name, child in children.items():
         yield from chains(child, (*names, name))
-        below = _read_by(name, children, order)
-        while below in children and _class(children[below]) in HARMLESS:
-            below = _read_by(below, children, order)
-        if below in children and _is_lstm(children[below]) and _is_lstm(child):
+        below = _read_by(name, children, before)
+        for _ in range(HOPS):
+            if _class(children.get(below)) in HARMLESS:
+                below = _read_by(below, children, before)
+        if _is_lstm(children.get(below)) and _is_lstm(child):
             pairs.append((below, name))
     readers = Counter(below for below, _ in pairs)
     for below, above in pairs:
@@ -109,13 +113,12 @@ def chains(node: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[Names, Name
             yield (*names, below), (*names, above)
 
 
-def _read_by(name: str, children: Mapping[str, Any], order: list[str]) -> str:
+def _read_by(name: str, children: Mapping[str, Any], before: Mapping[str, str]) -> str:
     """The layer that another reads: by its inbound node if the model is a graph, else the one
     before it; "" if there is none, or not only one."""
     nodes = children[name].get("inbound_nodes")
     if nodes is None:
-        k = order.index(name)
-        return order[k - 1] if k else ""
+        return before.get(name, "")
     try:
         (node,) = nodes
         # Keras 3: {"args": [tensor, ...]}; before: [[layer, node, output, ...], ...].
