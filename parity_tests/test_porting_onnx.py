@@ -18,7 +18,7 @@ from numpy_lstm.lstm import LSTM, lstm_forward
 from numpy_lstm.porting.arrangement import sizes_of, to_canonical, to_native
 from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, Facts
 from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.native import _Step, run
+from numpy_lstm.porting.native import Step, run
 from numpy_lstm.porting.onnx_files import onnx_model, read_onnx
 from numpy_lstm.porting.recognition import recognise
 from numpy_lstm.porting.table import TABLE
@@ -922,7 +922,7 @@ def free_running(model, x, dtype):
 
 def noisy_twin(native, x, seed):
     """The same of the file's own layout, run in float64 with the noise of float32."""
-    step = _Step.of(native, 0, 0, sizes_of(native, 0), F8, Noise([0, seed], F4))
+    step = Step.of(native, 0, 0, sizes_of(native, 0), F8, Noise([0, seed], F4))
     h = c = np.zeros((1, 128))
     states = []
     for each in x.astype(F8):

@@ -20,7 +20,7 @@ from numpy_lstm.porting.canonical import Facts
 from numpy_lstm.porting.crc32c import crc32c, masked
 from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.sorted_table import MAGIC, TRAILER, _block_of, _with_trailer, varint_of
+from numpy_lstm.porting.sorted_table import MAGIC, TRAILER, block_of, varint_of, with_trailer
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.porting.tf_bundle import read_tf_bundle, tf_bundle
 from numpy_lstm.roundoff import K, distance
@@ -195,14 +195,14 @@ def entry(name, raw, dtype=1, shape=None, shard=0, offset=0, size=None, crc=None
 def table(*blocks, kind=0):
     """A table of several blocks, of this kind: of entries, or of bytes as they are."""
     content, handles = b"", []
-    made = [block if isinstance(block, bytes) else _block_of(block) for block in blocks]
-    for block in [*made, _block_of([])]:
+    made = [block if isinstance(block, bytes) else block_of(block) for block in blocks]
+    for block in [*made, block_of([])]:
         handles.append(varint_of(len(content)) + varint_of(len(block)))
         trailer = bytes([kind]) + masked(crc32c(block + bytes([kind]))).to_bytes(4, "little")
         content += block + trailer
-    index = _block_of([(b"%d" % k, handle) for k, handle in enumerate(handles[:-1])])
+    index = block_of([(b"%d" % k, handle) for k, handle in enumerate(handles[:-1])])
     footer = handles[-1] + varint_of(len(content)) + varint_of(len(index))
-    return content + _with_trailer(index) + footer.ljust(40, b"\0") + MAGIC
+    return content + with_trailer(index) + footer.ljust(40, b"\0") + MAGIC
 
 
 ONE_RESTART = bytes(4) + (1).to_bytes(4, "little")

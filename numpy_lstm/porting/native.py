@@ -81,7 +81,7 @@ def run(
     for layer in range(native.num_layers):
         outputs, sizes = [], sizes_of(native, layer)
         for d in range(D):
-            step = _Step.of(native, layer, d, sizes, x.dtype, noise)
+            step = Step.of(native, layer, d, sizes, x.dtype, noise)
             k = layer * D + d
             order = range(len(x)) if d == 0 else range(len(x))[::-1]
             h, c, y = h0[k], c0[k], np.empty((len(x), *h0[k].shape), x.dtype)
@@ -96,7 +96,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """One step of one direction of one layer."""
 
     native: NativeLSTM
@@ -115,7 +115,7 @@ class _Step:
         sizes: Mapping[str, int],
         dtype: np.dtype,
         noise: Noise | None,
-    ) -> "_Step":
+    ) -> "Step":
         weights = []
         for place in places(native):
             array = native.tensors.get(place.name)

@@ -107,16 +107,16 @@ def table_of(entries: list[tuple[bytes, bytes]]) -> bytes:
     last = entries[-1][0]
     k = next((k for k, byte in enumerate(last) if byte != 0xFF), None)
     above = last if k is None else last[:k] + bytes([last[k] + 1])
-    for block in (_block_of(entries), _block_of([])):
+    for block in (block_of(entries), block_of([])):
         handles.append(varint_of(len(table)) + varint_of(len(block)))
-        table += _with_trailer(block)
-    block = _block_of([(above, handles[0])])
+        table += with_trailer(block)
+    block = block_of([(above, handles[0])])
     handles.append(varint_of(len(table)) + varint_of(len(block)))
     footer = (handles[1] + handles[2]).ljust(FOOTER - len(MAGIC), b"\0") + MAGIC
-    return table + _with_trailer(block) + footer
+    return table + with_trailer(block) + footer
 
 
-def _block_of(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
+def block_of(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
     block, restarts, last = b"", [0], b""
     for k, (key, value) in enumerate(entries):
         if k and k % RESTART_INTERVAL == 0:
@@ -130,5 +130,5 @@ def _block_of(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
     return block + b"".join(n.to_bytes(4, "little") for n in (*restarts, len(restarts)))
 
 
-def _with_trailer(block: bytes) -> bytes:
+def with_trailer(block: bytes) -> bytes:
     return block + b"\0" + masked(crc32c(block + b"\0")).to_bytes(4, "little")
