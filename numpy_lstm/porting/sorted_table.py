@@ -117,6 +117,7 @@ def table_of(entries: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def block_of(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A block: entries that share the beginning of the key before, and where they begin anew."""
     block, restarts, last = b"", [0], b""
     for k, (key, value) in enumerate(entries):
         if k and k % RESTART_INTERVAL == 0:
@@ -131,4 +132,5 @@ def block_of(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def with_trailer(block: bytes) -> bytes:
+    """A block as it lies in the file: not compressed, with its sum."""
     return block + b"\0" + masked(crc32c(block + b"\0")).to_bytes(4, "little")
