@@ -50,7 +50,7 @@ def _finding(finding: Finding, archive: Archive) -> dict[str, Any]:
         "select": finding.label,
         "ambiguous": finding.ambiguous,
         "problems": wrong,
-        "unsaid": unsaid(native, archive),
+        "unsaid": list(unsaid(native, archive).values()),
         "hypotheses": [
             {
                 "layout": h.native.layout.key,

@@ -60,15 +60,13 @@ def read_keras(path: Path) -> Archive:
     root = {**texts.get("model_weights", {}), **texts.get("", {})}
     if config is None and "model_config" in root:
         config = _json(path, "model_config", root["model_config"])
-    facts, notes, linked = {}, ["the activations are not in the file"], None
+    facts, notes, linked = {}, [], None
     if config is not None:
         with whole(path, "model's description", (RecursionError,)):
             lstms, pairs = list(described_lstms(config)), list(chains(config))
         found = list(_by_group(lstms, names, texts) if numbered else _by_name(lstms, names))
         facts, notes = _facts(path, found, version or root.get("keras_version", "1"))
-        layers = dict.fromkeys(named.layer for named in names.values())
-        silent = [layer for layer in layers if f"{layer}/" not in facts]
-        notes += [f"the activations of {', '.join(silent)} are not in the file"] * bool(silent)
+        silent = any(f"{named.layer}/" not in facts for named in names.values())
         prefixes = {lstm.names: f"{layer}/" for layer, lstm in found}
         known = [pair for pair in pairs if all(each in prefixes for each in pair)]
         linked = None if silent else frozenset((prefixes[a], prefixes[b]) for a, b in known)

@@ -139,13 +139,15 @@ def _with_facts(native: NativeLSTM, archive: Archive, facts: Facts | None) -> Na
     )
 
 
-def unsaid(native: NativeLSTM, archive: Archive) -> list[str]:
-    """What the equations need and this file does not say."""
-    layout, result = native.layout, []
+def unsaid(native: NativeLSTM, archive: Archive) -> dict[str, str]:
+    """What the equations need and this file does not say: by the field of `Facts`, a sentence."""
+    result, layout = {}, native.layout
     if layout.forget_bias == "told":
-        result.append("forget_bias, which is added at run time (TensorFlow's default is 1.0)")
+        result["forget_bias"] = (
+            "forget_bias, which is added at run time (TensorFlow's default is 1.0)"
+        )
     if layout.activations == "told" and native.prefixes[0] not in archive.facts:
-        result.append("activations, taken to be sigmoid and tanh")
+        result["activations"] = "activations, taken to be sigmoid and tanh (else: --activations)"
     return result
 
 

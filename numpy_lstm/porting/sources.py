@@ -113,9 +113,11 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
         f"{finding.label} were taken for layers of one LSTM, since their names count up and their"
         f" sizes fit: the file does not say; {told.option('select')} takes one of them"
     )
+    taken = unsaid(native, archive) if told.activations is None else {}
     notes = (
         *archive.notes,
         *([guess] if guessed and native.num_layers > 1 else []),
+        *(f"not in the file: {taken[name]}" for name in ("activations",) if name in taken),
         *([note] if left else []),
     )
     return Source(path, archive, replace(native, facts=facts), notes)
@@ -205,7 +207,7 @@ def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Fact
     if layout.forget_bias == "told":
         if told.forget_bias is None:
             raise InputError(
-                f"{path}: does not say {unsaid(native, archive)[0]}; give it with"
+                f"{path}: does not say {unsaid(native, archive)['forget_bias']}; give it with"
                 f" {told.option('forget_bias')}"
             )
         with np.errstate(over="ignore"):
