@@ -390,11 +390,14 @@ def test_layers_are_chosen_only_as_they_follow_each_other(tmp_path):
     assert chosen("0., 1.") == ("0.", "1.")
     assert chosen(("1.", "2.")) == ("1.", "2.")
     assert chosen("1.") == ("1.",)
+    assert chosen("1") == ("1.",)  # without its separator
+    assert chosen("0,1,2") == ("0.", "1.", "2.")
+    assert "no LSTM under ()" in refused(tmp_path, chosen, ())
     for wrong in ("0.,2.", "1.,0.", "1.,1.", "0.,1.,2.,2.", "", "3."):
         sentence = refused(tmp_path, chosen, wrong)
         assert sentence == (
-            f"a.npz: no LSTM under {wrong!r}; expected one of '0.,1.,2.', or layers of one that"
-            " follow each other"
+            f"a.npz: no LSTM under {wrong!r}; expected one of '0.,1.,2.', or layers of one of"
+            " them that are neighbours"
         )
 
 

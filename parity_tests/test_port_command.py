@@ -149,7 +149,7 @@ def test_a_check_notices_whatever_was_changed_since(folder, what):
         return
     assert result.returncode == 1, result.stdout + result.stderr
     assert "FAILS" in result.stdout
-    assert "NOT the same LSTM" in result.stdout
+    assert "\nthe same LSTM\nbut the proof beside the second does NOT hold" in result.stdout
 
 
 def test_two_files_that_hold_other_lstms_are_told_apart(folder):
@@ -177,6 +177,8 @@ def test_a_live_module_is_checked_against_a_file(folder):
     assert result.returncode == 0, result.stderr
     assert "the second is the first bit for bit" in result.stdout
     assert port(folder, "check", "torch.npz", "mine:other").returncode == 1
+    for name in ("torch.nn:LSTM", "mine:state"):
+        assert "expected a torch.nn.Module" in port(folder, "check", "torch.npz", name).stderr
 
 
 def test_what_would_be_lost_is_refused_and_said_when_it_is_allowed(folder):
@@ -188,7 +190,7 @@ def test_what_would_be_lost_is_refused_and_said_when_it_is_allowed(folder):
     result = port(folder, *arguments, "--allow-lossy")
     assert result.returncode == 0, result.stderr
     assert "lost: bias_hh: the two biases were summed, which cannot be undone" in result.stdout
-    assert "it is the source but not bit for bit" in result.stdout
+    assert "converted back, it is not the source bit for bit (biases that were" in result.stdout
     narrow = ("convert", "torch.npz", "narrow.npz", "--to", "torch", "--dtype", "float32")
     assert refused(folder, *narrow) == (
         "dtype: float64 would be rounded to float32; allow it with --allow-lossy"
@@ -223,7 +225,7 @@ def test_bad_input_gets_one_sentence_and_nothing_is_lost(folder):
         " .onnx, .index"
     )
     assert refused(folder, *convert, "new.onnx", "--to", "torch") == (
-        "new.onnx: .onnx is not made for the layout torch; expected .npz or .safetensors"
+        "new.onnx: .onnx is not made for the layout torch; expected .npz, .safetensors, .pt"
     )
     assert refused(folder, "convert", "none.npz", "new.npz", "--to", "torch").startswith(
         "none.npz: no such file"
@@ -232,7 +234,13 @@ def test_bad_input_gets_one_sentence_and_nothing_is_lost(folder):
         assert refused(folder, "inspect", name).startswith(f"{name}: ")
         assert refused(folder, "convert", name, "new.npz", "--to", "torch").startswith(f"{name}: ")
         assert refused(folder, "check", name, "torch.npz").startswith(f"{name}: ")
-    assert "expected the same" in refused(folder, "check", "torch.npz", "keras.npz")
+    other = port(folder, "check", "torch.npz", "keras.npz")
+    assert other.returncode == 1
+    assert other.stdout == (
+        "sizes (I, H, layers, directions, proj_size): the source has (3, 5, 1, 1, 0), the"
+        " destination (3, 5, 2, 2, 0)\nNOT the same LSTM\n"
+    )
+    assert refused(folder, "check", "torch.npz", ".").startswith(".: not a regular file")
     assert refused(folder, *convert, "none/new.npz/x.npz", "--to", "torch", "--dtype", "int8") == (
         "--dtype: expected float32 or float64, got 'int8'"
     )

@@ -651,11 +651,14 @@ def test_a_broken_description_is_refused(members, sentence, tmp_path):
     assert sentence in refusal(zipped(tmp_path / "a.keras", **members))
 
 
+NO_LSTM = "lstm: the model's description does not say that this is an LSTM"
+
+
 @pytest.mark.parametrize("config", [b"[]", b"3", b'{"config": {"layers": [3, {"config": []}]}}'])
 def test_a_description_of_something_else_leaves_the_activations_open(config, tmp_path):
     archive = read_keras(zipped(tmp_path / "a.keras", config=config))
     assert archive.facts == {}
-    assert archive.notes == ()
+    assert archive.notes == (NO_LSTM,)
     (finding,) = recognise(archive)
     assert "activations" in unsaid(finding.best.native, archive)
 
@@ -679,7 +682,7 @@ def test_activations_of_a_layer_with_another_name_are_not_believed(tmp_path):
     path = tmp_path / "a.keras"
     archive = read_keras(zipped(path, config=json.dumps(config).encode()))
     assert archive.facts == {}
-    assert archive.notes == ()
+    assert archive.notes == (NO_LSTM,)
     (finding,) = recognise(archive)
     assert "activations" in unsaid(finding.best.native, archive)
 

@@ -126,6 +126,17 @@ def test_what_is_written_reads_back_bit_for_bit(tmp_path, kind, dtype):
     assert to_canonical(finding.best.native).digest() == to_canonical(native).digest()
 
 
+def test_zeros_that_are_repeated_for_the_batch_are_no_learned_states(tmp_path):
+    """As PyTorch's exporters write them; this package's own are marked."""
+    native = random_native(learned=True)
+    zeros = {n: np.zeros_like(a) for n, a in native.tensors.items() if "initial" in n}
+    model = onnx.load_from_string(onnx_model(replace(native, tensors={**native.tensors, **zeros})))
+    del model.metadata_props[:]
+    archive = read(tmp_path, model)
+    assert set(archive.tensors) == native.tensors.keys() - zeros.keys()
+    assert archive.notes == ()
+
+
 def test_learned_initial_states_of_zeros_read_back_too(tmp_path):
     native = random_native(learned=True, directions=2)
     zeros = {n: np.zeros_like(a) for n, a in native.tensors.items() if "initial" in n}

@@ -178,8 +178,8 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
         "2 LSTMs: choose one with --select from 'decoder.', 'encoder.'"
     ]
     assert refusal(tmp_path, tensors, select="rnn.") == [
-        "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.', or layers of one that follow"
-        " each other"
+        "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.', or layers of one of them"
+        " that are neighbours"
     ]
     gru = {n: a[:15] for n, a in torch_tensors().items()}  # three gates of five units
     broken = {n: a for n, a in tensors.items() if n.startswith("encoder.")}
@@ -284,13 +284,38 @@ def test_bare_names_that_two_frameworks_share_are_called_ambiguous(tmp_path):
     own = {"weight_ih": (20, 3), "weight_hh": (20, 5), "bias": (20,)}
     tensors = {name: rng.standard_normal(shape) for name, shape in own.items()}
     assert refusal(tmp_path, tensors) == [
-        "its tensors can be read in several ways, as coreml or equinox; say which with --from, and"
-        " give the tensors that layout's names"
+        "its tensors can be read in several ways, as coreml or equinox; say which with --from"
     ]
     path = tmp_path / "model.npz"
     assert read_lstm(path, Told(layout="equinox")).native.layout.key == "equinox"
     nameless = {f"arr_{k}": array for k, array in enumerate(tensors.values())}
-    assert "can be read in several ways" in refusal(tmp_path, nameless)[0]
+    sentence = refusal(tmp_path, nameless)[0]
+    assert "can be read in several ways" in sentence
+    assert sentence.endswith("say which with --from, and give the tensors that layout's names")
+
+
+def test_a_gru_without_biases_is_not_taken_for_coupled_gates(tmp_path):
+    """Three blocks under PyTorch's names: numpy_lstm's layout may hold that, and says so."""
+    rng = np.random.default_rng(0)
+    gru = {"weight_ih_l0": (15, 3), "weight_hh_l0": (15, 5)}
+    tensors = {name: rng.standard_normal(shape) for name, shape in gru.items()}
+    assert refusal(tmp_path, tensors) == [
+        "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter, say"
+        " the layout, numpy-lstm"
+    ]
+    told = Told(layout="numpy-lstm")
+    assert read_lstm(_saved(tmp_path, tensors), told).native.coupled
+    own = tensors | {"bias_l0": rng.standard_normal(15)}  # which no GRU has
+    assert read_lstm(_saved(tmp_path, own)).native.coupled
+
+
+def test_what_changes_the_equations_is_not_left_alone_where_no_prefix_says_whose_it_is(tmp_path):
+    tensors = torch_tensors()
+    for name in ("layernorm_i_weight", "weight_peephole", "gamma_h"):
+        assert refusal(tmp_path, tensors | {name: np.ones(20, np.float32)})[0].startswith(
+            f"{name}: unexpected: expected no such tensor"
+        )
+    assert read_lstm(_saved(tmp_path, tensors | {"embedding": np.ones((7, 3), np.float32)}))
 
 
 def test_shapes_alone_decide_only_where_one_layout_is_left():

@@ -1,6 +1,7 @@
 """Carry LSTM weights between NumPy, PyTorch and other frameworks, and prove that they arrived.
 
-Exit status: 0 done and proven, 1 the files do not hold the same LSTM, 2 unusable input.
+Exit status: 0 done and proven, 1 the files do not hold the same LSTM or the proof beside the
+second does not hold, 2 unusable input.
 """
 
 import json
@@ -22,7 +23,7 @@ from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.conversion import Checked, check_files, convert
 from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.proof import Proof, prove, verdict
+from numpy_lstm.porting.proof import OtherSizes, Proof, prove, verdict
 from numpy_lstm.porting.reading import read_archive
 from numpy_lstm.porting.records import proof_path
 from numpy_lstm.porting.sources import Told, lstm_of, read_lstm
@@ -159,15 +160,21 @@ class Check:
         """0 if they do, 1 if they do not."""
         told = Told(self.from_, self.select, self.forget_bias, self.activations)
         second = Told(self.to, self.to_select, self.to_forget_bias, self.to_activations)
-        if ":" in self.destination and not os.path.exists(self.destination):
-            archive = _module_archive(self.destination)
-            live = lstm_of(Path(self.destination), archive, replace(second, second=True))
-            ours = read_lstm(self.source, told, READERS)
-            checked = Checked(prove(ours.native, live.native), ())
-        else:
-            checked = check_files(self.source, Path(self.destination), told, READERS, second)
-        print_checked(checked, Console())
+        console = Console()
+        try:
+            checked = self._checked(told, second)
+        except OtherSizes as error:
+            say(console, f"{error}\nNOT the same LSTM")
+            return 1
+        print_checked(checked, console)
         return 0 if checked.passed else 1
+
+    def _checked(self, told: Told, second: Told) -> Checked:
+        if ":" not in self.destination or os.path.exists(self.destination):
+            return check_files(self.source, Path(self.destination), told, READERS, second)
+        archive = _module_archive(self.destination)
+        live = lstm_of(Path(self.destination), archive, replace(second, second=True))
+        return Checked(prove(read_lstm(self.source, told, READERS).native, live.native), ())
 
 
 @dataclass(frozen=True)
@@ -234,12 +241,13 @@ def print_record(record: Mapping[str, Any], console: Console) -> None:
     proof = record["proof"]
     print_distances(proof["distances"], console)
     print_left_out(proof["distances"], console)
-    say(console, f"converted back, it is the source {bits(proof['reversible'])}")
+    say(console, back("it", "the source", proof["reversible"]))
 
 
-def bits(same: bool) -> str:
+def back(second: str, first: str, same: bool) -> str:
     """How equal the weights are."""
-    return "bit for bit" if same else "but not bit for bit"
+    but = "" if same else " (biases that were summed, or digits that were dropped)"
+    return f"converted back, {second} is {'' if same else 'not '}{first} bit for bit{but}"
 
 
 def print_distances(distances: Mapping[str, Mapping[str, float]], console: Console) -> None:
@@ -266,11 +274,15 @@ def print_checked(checked: Checked, console: Console) -> None:
     print_left_out(proof.distances, console)
     if proof.initial_states != "none":
         say(console, f"learned initial states: {proof.initial_states}")
+    if checked.other:
+        say(console, "the proof beside the second was made from another source")
     for claim, holds in checked.claims:
         say(console, f"{claim}: {'holds' if holds else 'FAILS'}")
-    say(console, f"converted back, the second is the first {bits(proof.reversible)}")
+    say(console, back("the second", "the first", proof.reversible))
     say(console, verdict(proof))
-    say(console, "the same LSTM" if checked.passed else "NOT the same LSTM")
+    say(console, "the same LSTM" if proof.passed else "NOT the same LSTM")
+    if not all(holds for _, holds in checked.claims):
+        say(console, "but the proof beside the second does NOT hold: something has changed since")
 
 
 def layouts_page() -> str:

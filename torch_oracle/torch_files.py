@@ -111,6 +111,11 @@ def module_archive(module: nn.Module) -> Archive:
 
     What is no dense tensor of `DTYPES` is left out, with a note.
     """
+    check(
+        isinstance(module, nn.Module),
+        f"expected a torch.nn.Module, got {type(module).__name__}; give an instance, not a class, a"
+        " function or a state_dict",
+    )
     tensors, left_out, notes = {}, [], []
     for name, value in module.state_dict().items():
         if reason := _reason(value):

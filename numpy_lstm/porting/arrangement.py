@@ -98,7 +98,7 @@ def sizes_of(native: NativeLSTM, layer: int, *, partial: bool = False) -> dict[s
     """
     sizes = {"g": len(native.gates), "d": native.directions, "s": 2}
     sizes["q"] = 2 if native.coupled else 3
-    own = [p for p in places(native) if p.layer == layer and p.name in native.tensors]
+    own = [p for p in native.places_by_layer[layer] if p.name in native.tensors]
     # The recurrent matrix first: it tells H, which the others need.
     first = {"W_hh": 0, "W_hr": -1, "W_xh": 1, "W_hx": 1}
     wrong = []

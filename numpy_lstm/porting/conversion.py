@@ -25,7 +25,7 @@ from numpy_lstm.porting.reading import main_file, read_archive
 from numpy_lstm.porting.records import described, load_record, proof_path, record
 from numpy_lstm.porting.sources import NOTHING, Readers, Told, read_lstm
 from numpy_lstm.porting.table import TABLE
-from numpy_lstm.porting.writing import encode
+from numpy_lstm.porting.writing import check_writable, encode
 
 Writers = Mapping[str, Callable[[NativeLSTM], bytes]]
 
@@ -62,9 +62,10 @@ def convert(
         InputError: unusable input; what would be lost; a proof that fails. Nothing is written then.
     """
     check(to in TABLE, f"--to: expected one of {', '.join(TABLE)}, got {to!r}")
+    check_writable(destination, TABLE[to])
     before = read_lstm(source, told, readers)
-    model, lost = fitted(to_canonical(before.native), TABLE[to], allow_lossy=allow_lossy)
-    model, narrowed = _cast(model, dtype, allow_lossy)
+    model, narrowed = _cast(to_canonical(before.native), dtype, allow_lossy)
+    model, lost = fitted(model, TABLE[to], allow_lossy=allow_lossy)
     after = to_native(model, TABLE[to])
     files = encode(after, destination, writers)
     result: dict[str, Any] = {}
@@ -72,7 +73,11 @@ def convert(
     def verify(folder: Path) -> dict[Path, bytes]:
         again, unsaid = _reread(folder / destination.name, after, readers)
         proof = prove(before.native, again)
-        check(proof.passed, f"{destination}: not written, since the proof fails: {verdict(proof)}")
+        half = "; half precision? try --dtype float32" * (after.dtype.itemsize == 2)
+        check(
+            proof.passed,
+            f"{destination}: not written, since the proof fails: {verdict(proof)}{half}",
+        )
         own = [folder / path.name for path in files]
         sentences = {"lost": [*lost, *narrowed], "unsaid": unsaid, "notes": list(before.notes)}
         result.update(record((before.native, before.files), (again, own), proof, sentences))
@@ -144,10 +149,17 @@ def _reread(
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found: the proof, and each claim of the record with whether it holds."""
+    """What a check found.
+
+    Args:
+        proof: of the two files as they are.
+        claims: each that the record beside the second makes of them, and whether it holds.
+        other: whether that record is of another source.
+    """
 
     proof: Proof
     claims: tuple[tuple[str, bool], ...]
+    other: bool = False
 
     @property
     def passed(self) -> bool:
@@ -178,9 +190,11 @@ def check_files(
     inputs = Inputs(**written["proof"]["inputs"]) if written else Inputs()
     proof = prove(a.native, b.native, inputs)
     claims: list[tuple[str, bool]] = []
+    other = False
     if written is not None:
         now = {"source": described(a.native, a.files), "destination": described(b.native, b.files)}
-        if _is_of_another(written["source"], now["source"]):
+        other = _is_of_another(written["source"], now["source"])
+        if other:
             del now["source"]
         for side, found in now.items():
             said = written[side]
@@ -189,7 +203,7 @@ def check_files(
             same = all(said[key] == found[key] for key in ("layout", "prefixes", "weights_sha256"))
             claims.append((f"{side}: same layout and weights", same))
         claims.append(("the recorded proof passed", written["proof"]["passed"] is True))
-    return Checked(proof, tuple(claims))
+    return Checked(proof, tuple(claims), other)
 
 
 def _is_of_another(said: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

@@ -81,7 +81,8 @@ def check_tensors(tensors: Mapping[str, np.ndarray], allowed: str, otherwise: st
         check(
             array.dtype.kind in allowed or array.dtype.name in otherwise.split(),
             f"{name}: cannot be written with dtype {array.dtype};"
-            f" expected numbers, such as float32, float64 or {otherwise or 'int32'}",
+            f" expected numbers, such as float32 (--dtype float32), float64 or"
+            f" {otherwise or 'int32'}",
         )
         check(
             array.ndim <= MAX_AXES,

@@ -47,7 +47,7 @@ class Described:
     """
 
     group: str
-    names: tuple[str, ...]
+    names: Names
     own_name: str
     class_name: str
     config: Mapping[str, Any]
@@ -55,23 +55,30 @@ class Described:
     backward: bool = False
 
 
-def described_lstms(node: Any, group: str = "", names: tuple[str, ...] = ()) -> Iterator[Described]:
+def described_lstms(
+    node: Any, group: str = "", names: Names = (), *, within: bool = False
+) -> Iterator[Described]:
     """Every LSTM of a description, in order; what is not understood is passed over.
 
     Args:
         node: {"class_name": ..., "config": ...}.
         group: where Keras 3 stores what belongs to it.
         names: of the layers that it is in.
+        within: whether in a Bidirectional; one in another would double everything in it.
     """
     class_name, config = _class(node), _config(node)
     own = str(config.get("name", ""))
     if class_name in LSTMS:
         yield Described(group, names, own, class_name, config, {})
-    elif class_name in WITHIN:
+    elif class_name in WITHIN and not (class_name == "Bidirectional" and within):
         two = class_name == "Bidirectional" and "backward_layer" not in config
         config = config | {"backward_layer": config.get("layer")} if two else config
         for key, part in WITHIN[class_name].items():
-            for lstm in described_lstms(config.get(key), f"{group}/{part}", names):
+            inner, wraps = config.get(key), within or class_name == "Bidirectional"
+            for lstm in described_lstms(inner, f"{group}/{part}", names, within=wraps):
+                if class_name == "RNN":  # whose cells do not know in which order they are run
+                    order = {"go_backwards": config.get("go_backwards", False)}
+                    lstm = replace(lstm, config={**lstm.config, **order})
                 if class_name == "Bidirectional":
                     backward = key == "backward_layer"
                     # Of an inferred twin the file does not say the name.
@@ -82,22 +89,24 @@ def described_lstms(node: Any, group: str = "", names: tuple[str, ...] = ()) -> 
         key = "cells" if class_name == "StackedRNNCells" else "layers"
         for name, (numbered, child) in _children(node, key).items():
             below = f"{group}/{key}/{numbered}" if group else f"{key}/{numbered}"
-            yield from described_lstms(child, below, (*names, name))
+            yield from described_lstms(child, below, (*names, name), within=within)
 
 
-def chains(node: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[Names, Names]]:
+def chains(node: Any, names: Names = ()) -> Iterator[tuple[Names, Names]]:
     """Pairs of LSTMs, by `Described.names`, of which the second reads what the first puts out.
 
-    Only where both read forward in time. One that several read is no pair's first. Cells of one
-    StackedRNNCells follow each other. (Shapes say the rest: the last step's output or a state alone
-    has no axis of time, and of two directions all but "concat" give H features, not 2 H.)
+    Layers of a Sequential follow each other, those of a graph as it says, and cells of one
+    StackedRNNCells; only where both read forward in time, and no other LSTM reads the first.
+    (Shapes say the rest: the last step's output or a state alone has no axis of time, and of two
+    directions all but "concat" give H features, not 2 H.)
     """
     cells = _config(node).get("cell")
     if _class(cells) == "StackedRNNCells":
         yield from pairwise((*names, name) for name in _children(cells, "cells"))
         return
     children = {name: child for name, (_, child) in _children(node, "layers").items()}
-    before = {name: below for below, name in pairwise(children)}
+    ordered = children if _class(node) == "Sequential" else {}
+    before = {name: below for below, name in pairwise(ordered)}
     pairs = []
     for name, child in children.items():
         yield from chains(child, (*names, name))

@@ -66,10 +66,15 @@ def read_keras(path: Path) -> Archive:
             lstms, pairs = list(described_lstms(config)), list(chains(config))
         found = list(_by_group(lstms, names, texts) if numbered else _by_name(lstms, names))
         facts, notes = _facts(path, found, version or root.get("keras_version", "1"))
-        silent = any(f"{named.layer}/" not in facts for named in names.values())
+        layers = dict.fromkeys(named.layer for named in names.values())
+        notes += [
+            f"{layer}: the model's description does not say that this is an LSTM"
+            for layer in layers
+            if f"{layer}/" not in facts
+        ]
         prefixes = {lstm.names: f"{layer}/" for layer, lstm in found}
         known = [pair for pair in pairs if all(each in prefixes for each in pair)]
-        linked = None if silent else frozenset((prefixes[a], prefixes[b]) for a, b in known)
+        linked = frozenset((prefixes[a], prefixes[b]) for a, b in known) if facts else None
     notes = tuple(dict.fromkeys(notes))
     return Archive("keras", renamed, facts, rows_of(renamed), linked, notes)
 

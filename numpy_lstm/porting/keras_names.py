@@ -54,15 +54,22 @@ def names_by_number(tensors: Mapping[str, np.ndarray], texts: Texts) -> dict[str
     """The LSTMs' tensors of a file of Keras 3, by path."""
     cells: dict[str, dict[str, str]] = {}
     for path in tensors:
-        match = re.fullmatch(r"(.*)/vars/([012])", path)
+        match = re.fullmatch(r"(.*)/vars/(\d+)", path)
         if match and (match[1].endswith("/cell") or CELL.fullmatch(match[1].rpartition("/")[2])):
-            cells.setdefault(match[1], {})[BY_NUMBER[int(match[2])]] = path
+            own = dict(zip("012", BY_NUMBER, strict=True)).get(match[2], match[2])
+            cells.setdefault(match[1], {})[own] = path
     result = {}
     for cell, paths in cells.items():
         if is_lstm({own: tensors[path] for own, path in paths.items()}):
             layer, direction = _layer_of(cell, texts)
             group = cell.removesuffix("/cell")
             result |= {p: Named(layer, direction, own, group) for own, p in paths.items()}
+    pairs: dict[str, set[str]] = {}
+    for named in result.values():
+        pairs.setdefault(named.layer, set()).add(named.direction)
+    # One direction of two, whose twin is no LSTM or lacks a tensor, is no LSTM either.
+    halves = {layer for layer, directions in pairs.items() if directions < set(DIRECTIONS.values())}
+    result = {path: named for path, named in result.items() if named.layer not in halves}
     # Names that are not unique are no names.
     uses = Counter(named.name for named in result.values())
     unclear = {named.layer for named in result.values() if uses[named.name] > 1}
@@ -148,11 +155,14 @@ def _without_cell(owner: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def is_lstm(group: Mapping[str, np.ndarray]) -> bool:
-    """Whether these are an LSTM's, by name and shape; a GRU has three blocks, not four."""
+    """Whether these are an LSTM's, by name and shape.
+
+    A GRU has three blocks, not four, and what has more weights is a cell of somebody's own.
+    """
     W, U, b = (group.get(name) for name in BY_NUMBER)
     if W is None or U is None:
         return set(group) >= TWELVE
-    if W.ndim != 2 or U.ndim != 2:
+    if not set(group) <= set(BY_NUMBER) or W.ndim != 2 or U.ndim != 2:
         return False
     H = U.shape[0]
     biases = (None, (4 * H,), (8 * H,))

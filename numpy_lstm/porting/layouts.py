@@ -202,7 +202,15 @@ class NativeLSTM:
         """Every tensor that an LSTM of this layout may consist of, there or not."""
         return tuple(_places(self))
 
-    @property
+    @cached_property
+    def places_by_layer(self) -> "list[list[Place]]":
+        """The same, layer by layer."""
+        result: list[list[Place]] = [[] for _ in self.prefixes]
+        for place in self.places:
+            result[place.layer].append(place)
+        return result
+
+    @cached_property
     def coupled(self) -> bool:
         """Whether f = 1 - i, so that there are three blocks: rows of W_hh tell."""
         if not self.layout.coupled:

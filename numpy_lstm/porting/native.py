@@ -47,13 +47,27 @@ def activation(name: str) -> Function:
         assert match is not None
         assert function is not None
         numbers = [float(number) for number in match[2].split(",")] if match[2] else []
+        assert np.isfinite(numbers).all()
         function(np.zeros(1), *numbers)
     except (AssertionError, ValueError, TypeError):
         raise InputError(
             f"activation: expected one of {', '.join(ACTIVATIONS)}, the last two as"
-            f" hard_sigmoid(0.2, 0.5), got {name!r}"
+            " hard_sigmoid(0.2, 0.5), which is that of Keras 2 and ONNX, or"
+            f" hard_sigmoid(0.16666666666666666, 0.5), of Keras 3; got {name!r}"
         ) from None
     return lambda a: function(a, *numbers)
+
+
+def normal_name(name: str) -> str:
+    """The one way to write an activation: hard_sigmoid(.2,5e-1) gives hard_sigmoid(0.2, 0.5).
+
+    Raises:
+        InputError: as `activation`.
+    """
+    activation(name)
+    own, _, numbers = name.rstrip(")").partition("(")
+    values = ", ".join(str(float(number)) for number in numbers.split(",") if number)
+    return f"{own}({values})" if values else own
 
 
 def working_dtype(native: NativeLSTM) -> np.dtype:

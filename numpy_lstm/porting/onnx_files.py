@@ -25,7 +25,7 @@ from numpy_lstm.porting.onnx_constants import (
 )
 from numpy_lstm.porting.onnx_lstms import Node, inputs_of, node_of, stacks_of
 from numpy_lstm.porting.onnx_nodes import Activations, exact
-from numpy_lstm.porting.onnx_writing import STATES, model_of
+from numpy_lstm.porting.onnx_writing import STATES, STATES_KEY, model_of
 
 __all__ = ["onnx_model", "read_onnx"]
 
@@ -50,6 +50,7 @@ def read_onnx(path: Path) -> Archive:
 
 def _archive(path: Path, model: Any, evaluate: Evaluator) -> Archive:
     nodes, notes, refused = [], [], []
+    zeros_learned = any(p.key == STATES_KEY for p in model.metadata_props)
     taken: set[str] = set()
     for step in steps(path, model):
         if step.node.op_type not in RECURRENT or step.node.domain not in ("", "ai.onnx"):
@@ -62,7 +63,7 @@ def _archive(path: Path, model: Any, evaluate: Evaluator) -> Archive:
             notes.append(f"node {step.name}: left out, since its weights are not constant")
             continue
         try:
-            nodes.append(node_of(step, evaluate))
+            nodes.append(node_of(step, evaluate, zeros_learned))
         except Unreadable as error:
             refused.append(f"node {step.name}: {error}")
     if refused and not nodes:

@@ -48,7 +48,17 @@ def inputs_of(step: Step, *names: str) -> list[Value | None]:
 # --- one node -----------------------------------------------------------------------------------
 
 
-def node_of(step: Step, evaluate: Evaluator) -> Node:
+def node_of(step: Step, evaluate: Evaluator, zeros_learned: bool) -> Node:
+    """A node with its weights.
+
+    Args:
+        step: where in the graph it is.
+        evaluate: for its inputs.
+        zeros_learned: whether the model says that initial states of zeros are learned ones.
+
+    Raises:
+        Unreadable: shapes or attributes that have no place here.
+    """
     said = attributes_of(step.node)
     names = ("W", "R", "B", "P")
     values = dict(zip(names, inputs_of(step, *names), strict=True))
@@ -56,7 +66,8 @@ def node_of(step: Step, evaluate: Evaluator) -> Node:
     _check_shapes(tensors, said)
     zeros = np.zeros((said.directions, tensors["R"].shape[2]), tensors["R"].dtype)
     (h, tells), (c, too) = (
-        _state(v, zeros, said.batch_first, evaluate) for v in inputs_of(step, *STATES)
+        _state(v, zeros, said.batch_first, evaluate, zeros_learned)
+        for v in inputs_of(step, *STATES)
     )
     return Node(step, said, tensors, None if h is None or c is None else (h, c), tells or too)
 
@@ -83,16 +94,20 @@ def _check_shapes(tensors: Mapping[str, np.ndarray], said: Attributes) -> None:
 
 
 def _state(
-    value: Value | None, zeros: np.ndarray, batch_first: bool, evaluate: Evaluator
+    value: Value | None,
+    zeros: np.ndarray,
+    batch_first: bool,
+    evaluate: Evaluator,
+    zeros_learned: bool,
 ) -> tuple[np.ndarray | None, bool]:
     """An initial state [D, H] if it is constant, and the same for every sequence; whether it says
-    more than that it is zero, as also zeros do that the graph takes pains to repeat."""
+    more than that it is zero. (PyTorch's exporters repeat zeros for the batch.)"""
     if value is None:
         return zeros, False
     if not value.step.stretched:
         return None, False
     state = evaluate(value, {})
-    if value.step.constant and not state.any():
+    if not state.any() and (value.step.constant or not zeros_learned):
         return zeros, False
     if state.ndim == 3 and batch_first:
         state = state.transpose(1, 0, 2)

@@ -13,6 +13,8 @@ from numpy_lstm.porting.onnx_constants import DTYPES
 from numpy_lstm.porting.onnx_nodes import ACTIVATIONS_KEY, parsed
 
 STATES = ("initial_h", "initial_c")
+STATES_KEY = "numpy_lstm.initial_states"
+"""Of the model's metadata, if initial states are learned, even where they are zeros."""
 
 
 def model_of(native: NativeLSTM) -> Any:
@@ -44,7 +46,10 @@ def model_of(native: NativeLSTM) -> Any:
         producer_name="numpy_lstm",
     )
     # Attributes are float32, so that the exact numbers are beside them.
-    helper.set_model_props(model, {ACTIVATIONS_KEY: json.dumps(native.facts.activations)})
+    said = {ACTIVATIONS_KEY: json.dumps(native.facts.activations)}
+    if _learned(native):
+        said[STATES_KEY] = "learned"
+    helper.set_model_props(model, said)
     return model
 
 

@@ -117,7 +117,7 @@ def _sizes(native: NativeLSTM, own: list[Place]) -> list[dict[str, int]]:
     known["r"] = _vote(there, native, "r", known, "W_hr") or u
     layers = []
     for layer in range(native.num_layers):
-        first = [p for p in there if p.layer == layer]
+        first = [p for p in native.places_by_layer[layer] if p.name in native.tensors]
         i = _vote(first, native, "i", known, "W_ih") or native.directions * known["r"]
         z = _vote(first, native, "z", known, "W_xh", "W_hx")
         i = z - known["r"] if z > known["r"] else i

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from numpy_lstm.errors import InputError, check
+from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import lstm_forward
 from numpy_lstm.porting.arrangement import to_canonical
 from numpy_lstm.porting.canonical import INITIAL, SIGMOID_TANH, CanonicalLSTM
@@ -30,6 +30,10 @@ InitialStates = Literal[
 RESOLUTION = 0.01
 """Errors that must be visible for a proof. Weights in a wrong order move outputs by half their
 range and more; a proof that would not see one part in a hundred proves nothing."""
+
+
+class OtherSizes(InputError):
+    """Two LSTMs that cannot be the same."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +99,18 @@ def prove(source: NativeLSTM, destination: NativeLSTM, inputs: Inputs = Inputs()
     the unit.
 
     Raises:
-        InputError: the two differ in sizes.
+        OtherSizes: the two differ in sizes.
     """
     ours, theirs = to_canonical(source), to_canonical(destination)
     sizes = [
-        (c.input_size, c.hidden_size, c.num_layers, c.directions, c.output_size)
+        (c.input_size, c.hidden_size, c.num_layers, c.directions, c.proj_size)
         for c in (ours.config, theirs.config)
     ]
-    check(
-        sizes[0] == sizes[1],
-        f"sizes (I, H, layers, directions, P): the source has {sizes[0]}, the destination"
-        f" {sizes[1]}; expected the same",
-    )
+    if sizes[0] != sizes[1]:
+        raise OtherSizes(
+            f"sizes (I, H, layers, directions, proj_size): the source has {sizes[0]}, the"
+            f" destination {sizes[1]}"
+        )
     dtype = min((working_dtype(source), working_dtype(destination)), key=lambda d: d.itemsize)
     given = inputs.draw(ours)
     exact = run(source, *given)

@@ -1,6 +1,7 @@
 """Read a file of whatever container: what it holds decides, not what it is called."""
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -68,7 +69,8 @@ FORMATS: Mapping[str, Format] = {
 def main_file(path: Path) -> Path:
     """The file that a path means: of a TensorFlow checkpoint, however it is given, its .index."""
     without_ending = not os.path.exists(path) and os.path.isfile(f"{path}.index")
-    return index_of(path) if without_ending or path.suffix.startswith(".data-") else path
+    is_shard = re.fullmatch(r"\.data-\d{5}-of-\d{5}", path.suffix) is not None
+    return index_of(path) if without_ending or is_shard else path
 
 
 def read_archive(path: Path, readers: Mapping[str, Reader] | None = None) -> Archive:

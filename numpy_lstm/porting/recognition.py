@@ -6,8 +6,9 @@ reading that would give different weights is called ambiguous.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -41,7 +42,7 @@ class Hypothesis:
     """
 
     native: NativeLSTM
-    names: frozenset[str]
+    names: Set[str]
     score: tuple[int, ...]
     usual: bool
     reasons: tuple[str, ...]
@@ -105,7 +106,7 @@ def recognise(
         for name, array in archive.tensors.items()
         if array.dtype.name in ("float16", "bfloat16", "float32", "float64")
     }
-    found = [h for each in rows for h in _by_names(each, floating, archive)]
+    found = [h for each in rows for h in _by_names(each, floating, archive, bool(row))]
     if not found:
         found = [h for each in rows for h in _by_shapes(each, floating)]
     found = [replace(h, native=_with_facts(h.native, archive, facts)) for h in found]
@@ -155,7 +156,7 @@ def unsaid(native: NativeLSTM, archive: Archive) -> dict[str, str]:
 
 
 def _by_names(
-    row: Layout, tensors: Mapping[str, np.ndarray], archive: Archive
+    row: Layout, tensors: Mapping[str, np.ndarray], archive: Archive, told: bool
 ) -> Iterator[Hypothesis]:
     """Readings of a row, by the names of its tensors."""
     remaining = dict(tensors)
@@ -167,7 +168,8 @@ def _by_names(
             native = NativeLSTM(row, {}, prefixes, directions)
             names = {place.name for place in places(native) if place.name in tensors}
             native = replace(native, tensors={name: tensors[name] for name in sorted(names)})
-            yield _judged(_with_leading(native), tensors, archive.chains is not None)
+            hypothesis = _judged(_with_leading(native), tensors, archive.chains is not None)
+            yield hypothesis if told else _not_a_gru(hypothesis)
             for name in names:
                 remaining.pop(name, None)
 
@@ -196,13 +198,19 @@ def pattern(row: Layout, tensor: Tensor, directions: int) -> re.Pattern[str]:
 
 def is_named_like_lstm(name: str) -> bool:
     """Whether some row has a tensor of exactly this name, whatever the layer and direction."""
-    matches = (
-        pattern(row, tensor, directions).fullmatch(name)
+    matches = (each.fullmatch(name) for each in _patterns())
+    return any(match is not None and not match["prefix"] for match in matches)
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    """Of all tensors of all rows."""
+    return tuple(
+        pattern(row, tensor, directions)
         for row in ROWS
         for tensor in row.tensors
         for directions in (1, 2)
     )
-    return any(match is not None and not match["prefix"] for match in matches)
 
 
 def _either(words: Sequence[str]) -> str:
@@ -319,6 +327,19 @@ def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray], said: bool) -
     return Hypothesis(native, names, score, usual, tuple(reasons), problem)
 
 
+def _not_a_gru(hypothesis: Hypothesis) -> Hypothesis:
+    """With a problem if only the layout, told by the caller, could tell it from a GRU."""
+    native = hypothesis.native
+    kinds = {p.tensor.holds for p in places(native) if p.name in native.tensors}
+    if hypothesis.problem or not native.coupled or kinds - {*REQUIRED, "W_hr"}:
+        return hypothesis
+    problem = (
+        "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter,"
+        f" say the layout, {native.layout.key}"
+    )
+    return replace(hypothesis, problem=problem, reasons=(*hypothesis.reasons, problem))
+
+
 def _separator(row: Layout) -> str:
     """What the row's own prefixes end with."""
     own = row.stacked or row.single
@@ -346,9 +367,14 @@ def needed(native: NativeLSTM) -> set[str]:
     return kinds & rows_own
 
 
-def fault(native: NativeLSTM) -> str:
-    """Why these tensors are no LSTM in this layout; "" if they are one."""
-    kinds = needed(native)
+def fault(native: NativeLSTM, kinds: Set[str] | None = None) -> str:
+    """Why these tensors are no LSTM in this layout; "" if they are one.
+
+    Args:
+        native: the tensors.
+        kinds: what they must hold, as `needed` has it, if more of the LSTM says so.
+    """
+    kinds = needed(native) if kinds is None else kinds
     missing = [
         place.name
         for place in places(native)

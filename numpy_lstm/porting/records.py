@@ -76,6 +76,8 @@ def load_record(path: Path) -> dict[str, Any] | None:
     Raises:
         InputError: it is there and cannot be read.
     """
+    if not path.name:  # such as "."
+        return None
     file = proof_path(path)
     if not os.path.isfile(file):
         return None

@@ -1,5 +1,6 @@
 """The one LSTM of a file that is meant, read and checked, with what the file leaves unsaid."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +12,25 @@ from numpy_lstm.errors import InputError, check
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.canonical import Facts
 from numpy_lstm.porting.layouts import NativeLSTM, places
-from numpy_lstm.porting.native import activation
+from numpy_lstm.porting.native import normal_name
 from numpy_lstm.porting.problems import check_tensors, expected_of
 from numpy_lstm.porting.reading import main_file, read_archive
-from numpy_lstm.porting.recognition import Finding, is_named_like_lstm, recognise, unsaid
+from numpy_lstm.porting.recognition import (
+    Finding,
+    fault,
+    is_named_like_lstm,
+    needed,
+    recognise,
+    unsaid,
+)
 from numpy_lstm.porting.records import load_record, sha256
 from numpy_lstm.porting.table import TABLE
 
 Readers = Mapping[str, Callable[[Path], Archive]]
 
 
+EQUATIONS = re.compile("norm|peep|gamma|beta|diag")
+"""In names of tensors that change an LSTM's equations, where no prefix says whose they are."""
 SHOWN = 8
 """Names that a sentence lists."""
 
@@ -93,10 +103,16 @@ def read_lstm(
     path = main_file(path)
     archive, beside = read_archive(path, readers), load_record(path)
     hashes = sorted(sha256(file) for file in archive.files)
+    remembered = told
     for side in (*recorded, *([beside["destination"]] if beside else [])):
         if sorted(side["files"].values()) == hashes:
-            told = known(side, told)
-    return lstm_of(path, archive, told)
+            remembered = known(side, remembered)
+    try:
+        return lstm_of(path, archive, remembered)
+    except InputError as error:
+        if remembered == told:
+            raise
+        raise InputError(f"{error} (the proof of its conversion says so; is it right?)") from error
 
 
 def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
@@ -146,8 +162,8 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
         meant = [finding for finding in selected if finding is not None]
         check(
             len(meant) == 1,
-            f"{path}: no LSTM under {told.select!r}; expected one of {names}, or layers of one that"
-            " follow each other",
+            f"{path}: no LSTM under {told.select!r}; expected one of {names}, or layers of one of"
+            " them that are neighbours",
         )
     else:
         meant = findings
@@ -161,26 +177,43 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
         keys = " or ".join(dict.fromkeys(h.native.layout.key for h in finding.equals))
         raise InputError(
             f"{path}: its tensors can be read in several ways, as {keys}; say which with"
-            f" {told.option('layout')}, and give the tensors that layout's names"
+            f" {told.option('layout')}"
+            + (", and give the tensors that layout's names" if not finding.best.score[0] else "")
         )
     return finding
 
 
 def _selected(finding: Finding, select: str | tuple[str, ...]) -> Finding | None:
     """The finding, or layers of it that follow each other, if that is what is meant."""
-    if select in (finding.label, finding.prefixes):
+    if select == finding.label:
         return finding
-    wanted = tuple(p.strip() for p in select.split(",")) if isinstance(select, str) else select
-    parts = []
+    wanted, parts = _split(select) or ("",), []
     for hypothesis in finding.equals:
         native, n = hypothesis.native, len(wanted)
-        runs = [native.prefixes[k : k + n] for k in range(native.num_layers - n + 1)]
-        if not native.layout.layers_in_names and wanted in runs:
-            part = replace(native, prefixes=wanted)
+        if native.layout.layers_in_names:
+            native = replace(native, prefixes=finding.prefixes)
+        for k in range(len(native.prefixes) - n + 1):
+            run = native.prefixes[k : k + n]
+            if not all(map(_means, wanted, run)):
+                continue
+            if run == native.prefixes:
+                return finding
+            part = replace(native, prefixes=run)
             names = {place.name for place in places(part)} & native.tensors.keys()
             part = replace(part, tensors={name: native.tensors[name] for name in sorted(names)})
-            parts.append(replace(hypothesis, native=part, names=frozenset(names)))
+            problem = fault(part, needed(native))
+            parts.append(replace(hypothesis, native=part, names=names, problem=problem))
     return Finding(tuple(parts)) if parts else None
+
+
+def _split(select: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Prefixes, which are given with commas."""
+    return tuple(p.strip() for p in select.split(",")) if isinstance(select, str) else select
+
+
+def _means(given: str, prefix: str) -> bool:
+    """Whether this is the prefix, with or without the separator that it ends in."""
+    return given == prefix or (given != "" and prefix[:-1] == given and prefix[-1] in "./_:-")
 
 
 def _own(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
@@ -189,7 +222,8 @@ def _own(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
     def beside(name: str) -> bool:
         rests = {p: name.removeprefix(p) for p in native.prefixes if name.startswith(p)}
         return any(
-            is_named_like_lstm(rest) or (bool(prefix) and not set("./") & set(rest))
+            is_named_like_lstm(rest)
+            or (not set("./") & set(rest) and bool(prefix or EQUATIONS.search(rest)))
             for prefix, rest in rests.items()
         )
 
@@ -237,15 +271,15 @@ def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Fact
             f" {', '.join(told.activations)}; leave them out",
         )
         said = replace(said, activations=told.activations)
-    for name in said.activations:
-        activation(name)
-    return said
+    gate, candidate, output = (normal_name(name) for name in said.activations)
+    return replace(said, activations=(gate, candidate, output))
 
 
 def known(described: Mapping[str, Any], told: Told) -> Told:
     """What a record adds to what the caller knows, who comes first."""
     prefixes = tuple(dict.fromkeys(described["prefixes"]))
-    other = told.select not in (None, prefixes, ",".join(prefixes))
+    given = () if told.select in (None, ",".join(prefixes)) else _split(told.select)
+    other = not all(any(_means(each, prefix) for prefix in prefixes) for each in given)
     if other or told.layout not in (None, described["layout"]):
         return told
     layout, facts = TABLE[described["layout"]], described["facts"]
@@ -253,7 +287,7 @@ def known(described: Mapping[str, Any], told: Told) -> Told:
     return replace(
         told,
         layout=described["layout"],
-        select=prefixes,
+        select=prefixes if told.select is None else told.select,
         forget_bias=facts["forget_bias"] if told.forget_bias is None else told.forget_bias,
         activations=told.activations or activations,
     )

@@ -4,12 +4,30 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from numpy_lstm.errors import InputError, check
-from numpy_lstm.porting.layouts import NativeLSTM
+from numpy_lstm.porting.layouts import Layout, NativeLSTM
 
 ENDINGS = (".npz", ".safetensors", ".pt", ".weights.h5", ".onnx", ".index")
 """What is written; `.pt` by a writer that the caller gives, for it needs torch."""
 ROWS_OF = {".weights.h5": ("keras",), ".onnx": ("onnx",), ".index": ("tf-",)}
 """The rows (or what their keys begin with) that the container is made for; others hold any."""
+
+
+def check_writable(path: Path, layout: Layout) -> str:
+    """The ending that says the container.
+
+    Raises:
+        InputError: an ending that is not known, or a container that is not made for the layout.
+    """
+    ending = next((e for e in ENDINGS if path.name.endswith(e)), None)
+    if ending is None or path.name == ending:
+        raise InputError(f"{path}: expected a file name that ends in one of {', '.join(ENDINGS)}")
+    rows = ROWS_OF.get(ending)
+    check(
+        rows is None or any(layout.key.startswith(row) for row in rows),
+        f"{path}: {ending} is not made for the layout {layout.key}; expected"
+        f" {', '.join(e for e in ENDINGS if e not in ROWS_OF)}",
+    )
+    return ending
 
 
 def encode(
@@ -20,17 +38,9 @@ def encode(
     """The content of every file that ``path`` stands for, in the order in which to write them.
 
     Raises:
-        InputError: an ending that is not known, or a container that is not made for the layout.
+        InputError: as `check_writable`; a dtype or names that the container does not have.
     """
-    ending = next((e for e in ENDINGS if path.name.endswith(e)), None)
-    if ending is None or path.name == ending:
-        raise InputError(f"{path}: expected a file name that ends in one of {', '.join(ENDINGS)}")
-    rows = ROWS_OF.get(ending)
-    check(
-        rows is None or any(native.layout.key.startswith(row) for row in rows),
-        f"{path}: {ending} is not made for the layout {native.layout.key}; expected .npz or"
-        " .safetensors",
-    )
+    ending = check_writable(path, native.layout)
     if ending == ".index":
         from numpy_lstm.porting.tf_bundle import data_of, tf_bundle
 
