@@ -26,7 +26,7 @@ from numpy_lstm.porting.layouts import NativeLSTM
 from numpy_lstm.porting.losses import fitted
 from numpy_lstm.porting.native import run
 from numpy_lstm.porting.recognition import recognise, unsaid
-from numpy_lstm.porting.sources import Told
+from numpy_lstm.porting.sources import Told, read_lstm
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA
@@ -427,6 +427,10 @@ def both_ways(keras: Any, mode: str) -> list[Any]:
     return [keras.layers.Bidirectional(layer, mode) for layer in lstms(keras, 2)]
 
 
+def cell_layer(keras: Any, **options: Any) -> Any:
+    return keras.layers.RNN(keras.layers.LSTMCell(4), return_sequences=True, **options)
+
+
 ONE, TWO = [2], [1, 1]
 CONNECTIONS = {
     "next to each other": (lambda k: in_sequence(k, *lstms(k, 2)), ONE),
@@ -436,6 +440,20 @@ CONNECTIONS = {
     ),
     "with a dense layer between": (
         lambda k: in_sequence(k, *lstms(k, 1), k.layers.Dense(4), *lstms(k, 1)),
+        TWO,
+    ),
+    "with dropout twice": (
+        lambda k: in_sequence(
+            k, *lstms(k, 1), *(k.layers.Dropout(0.5) for _ in "ab"), *lstms(k, 1)
+        ),
+        ONE,
+    ),
+    "with masking between": (
+        lambda k: in_sequence(k, *lstms(k, 1), k.layers.Masking(), *lstms(k, 1)),
+        TWO,
+    ),
+    "with normalisation between": (
+        lambda k: in_sequence(k, *lstms(k, 1), k.layers.LayerNormalization(), *lstms(k, 1)),
         TWO,
     ),
     "the last output alone": (
@@ -452,6 +470,11 @@ CONNECTIONS = {
     ),
     "both directions": (lambda k: in_sequence(k, *both_ways(k, "concat")), ONE),
     "both directions, multiplied": (lambda k: in_sequence(k, *both_ways(k, "mul")), TWO),
+    "of cells": (lambda k: in_sequence(k, cell_layer(k), cell_layer(k)), ONE),
+    "of cells, backward": (
+        lambda k: in_sequence(k, cell_layer(k), cell_layer(k, go_backwards=True)),
+        TWO,
+    ),
     "cells": (lambda k: in_sequence(k, k.layers.RNN([k.layers.LSTMCell(4) for _ in "ab"])), ONE),
     "seq2seq": (seq2seq, TWO),
     "a decoder of two layers": (decoder_of_two, ONE),
@@ -473,6 +496,98 @@ def test_layers_are_one_stack_only_where_the_model_says_so(keras, connection, en
     reasons = " ".join(reason for finding in found for reason in finding.best.reasons)
     assert ("one stack, as the file says" in reasons) == (expected == ONE)
     assert "taken for" not in reasons
+
+
+def test_a_graph_of_keras_2_says_what_each_layer_reads(tmp_path):
+    """[[layer, node, output, {}], ...] by layer: the first is the input, the others states."""
+    native = seed_native("keras", num_layers=2)
+    layers = []
+    for name, below in (("lstm_0", "x"), ("lstm_1", "lstm_0")):
+        layer = layer_config(name, recurrent_activation="sigmoid", activation="tanh")
+        layer["inbound_nodes"] = [[[below, 0, 0, {}], ["h", 0, 0, {}], ["c", 0, 0, {}]]]
+        layers.append(layer)
+    path = tmp_path / "a.h5"
+
+    def chains_of(layers: list[Any]) -> Any:
+        path.write_bytes(keras_2_weights(native))
+        with h5py.File(path, "r+") as file:
+            config = {"class_name": "Functional", "config": {"layers": layers}}
+            file.attrs["model_config"] = json.dumps(config)
+        return read_keras(path).chains
+
+    assert chains_of(layers) == {("lstm_0/", "lstm_1/")}
+    layers[1]["inbound_nodes"][0].reverse()
+    assert chains_of(layers) == frozenset()
+    layers[1]["inbound_nodes"] = [[["lstm_0", 0, 0, {}]], [["x", 0, 0, {}]]]  # called twice
+    assert chains_of(layers) == frozenset()
+
+
+def test_cells_of_somebodys_own_are_no_lstms(keras, tmp_path):
+    """A cell with peepholes; and layers within a layer, of which nobody knows how they are used."""
+    keras.utils.clear_session()
+
+    @keras.saving.register_keras_serializable("numpy_lstm")
+    class Peephole(keras.layers.LSTMCell):
+        def build(self, shape: Any) -> None:
+            super().build(shape)
+            self.peephole = self.add_weight(shape=(self.units,), name="peephole")
+
+    @keras.saving.register_keras_serializable("numpy_lstm")
+    class Sum(keras.layers.Layer):
+        def __init__(self, layers: list[Any], **options: Any) -> None:
+            super().__init__(**options)
+            self.layers = [
+                keras.layers.deserialize(c) if isinstance(c, dict) else c for c in layers
+            ]
+
+        def build(self, shape: Any) -> None:
+            for layer in self.layers:
+                layer.build(shape)
+
+        def call(self, x: Any) -> Any:
+            return sum(layer(x) for layer in self.layers)
+
+        def get_config(self) -> dict[str, Any]:
+            layers = [keras.layers.serialize(layer) for layer in self.layers]
+            return super().get_config() | {"layers": layers}
+
+    for ending in (".keras", ".h5"):
+        path = tmp_path / f"a{ending}"
+        in_sequence(keras, keras.layers.RNN(Peephole(4))).save(path)
+        with pytest.raises(InputError, match=r"no LSTM found|peephole: unexpected"):
+            read_lstm(path)
+        in_sequence(keras, Sum(lstms(keras, 2))).save(path)
+        found = recognise(read_keras(path))
+        assert [len(finding.prefixes) for finding in found] == [1, 1]
+
+
+def test_one_direction_of_two_is_no_lstm(keras, tmp_path):
+    keras.utils.clear_session()
+    L = keras.layers
+    pair = L.Bidirectional(L.LSTM(4, activation="relu"), backward_layer=L.GRU(4, go_backwards=True))
+    in_sequence(keras, pair).save(tmp_path / "a.keras")
+    assert not [n for n in read_keras(tmp_path / "a.keras").tensors if n.endswith("/kernel")]
+
+
+def test_that_cells_are_run_backward_is_said(keras, tmp_path):
+    keras.utils.clear_session()
+    for layer in (
+        cell_layer(keras, go_backwards=True),
+        keras.layers.RNN([keras.layers.LSTMCell(4) for _ in "ab"], go_backwards=True),
+    ):
+        in_sequence(keras, layer).save(tmp_path / "a.keras")
+        notes = read_keras(tmp_path / "a.keras").notes
+        assert notes
+        assert all("go_backwards is set" in note for note in notes)
+
+
+def test_wrappers_in_wrappers_take_no_time_that_doubles(tmp_path):
+    inner = layer_config("lstm", recurrent_activation="sigmoid", activation="tanh")
+    for k in range(60):
+        inner = {"class_name": "Bidirectional", "config": {"name": f"b{k}", "layer": inner}}
+    config = {"class_name": "Sequential", "config": {"layers": [inner]}}
+    archive = read_keras(zipped(tmp_path / "a.keras", config=json.dumps(config).encode()))
+    assert archive.facts == {}
 
 
 def test_what_a_file_of_weights_alone_leaves_open_is_said_by_every_conversion(keras, tmp_path):
