@@ -376,6 +376,51 @@ def test_learned_initial_states_are_compared(tmp_path):
     assert record["proof"]["initial_states"] == "only in the source"
 
 
+def test_activations_are_written_in_one_way(tmp_path):
+    source = save(tmp_path / "keras.npz", native("keras").tensors)
+    told = Told(activations=("hard_sigmoid(.2,5e-1)", "relu", "relu"))
+    facts = read_lstm(source, told).native.facts
+    assert facts.activations == ("hard_sigmoid(0.2, 0.5)", "relu", "relu")
+    for wrong in ("hard_sigmoid(inf, 0)", "hard_sigmoid", "Sigmoid", "tanh(1)", "relu("):
+        told = Told(activations=(wrong, "tanh", "tanh"))
+        sentence = refused(tmp_path, read_lstm, source, told)
+        assert sentence.startswith("activation: expected one of sigmoid, tanh, ")
+        assert sentence.endswith(f"of Keras 3; got {wrong!r}")
+
+
+def test_half_precision_is_summed_in_the_dtype_that_is_asked_for(tmp_path):
+    source = save(tmp_path / "half.npz", native("torch", bias_pair=True, dtype=np.float16).tensors)
+    destination = tmp_path / "out.npz"
+    sentence = refused(tmp_path, convert, source, destination, "keras", allow_lossy=True)
+    assert "the proof fails" in sentence
+    assert sentence.endswith("half precision? try --dtype float32")
+    record = convert(source, destination, "keras", dtype="float32", allow_lossy=True)
+    assert record["proof"]["worst"] < 2
+
+
+def test_what_another_layout_would_say_is_not_remembered(tmp_path):
+    """The caller says another layout than the proof: nothing of the proof is taken."""
+    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
+    convert(source, tmp_path / "out.npz", "tf-basic", ONE)
+    layer = {n.replace("basic_lstm_cell", "lstm_cell"): a
+             for n, a in read_npz(tmp_path / "out.npz").tensors.items()}  # fmt: skip
+    record = json.loads(proof_path(tmp_path / "out.npz").read_text())
+    other = save(tmp_path / "other.npz", layer)
+    record["destination"]["files"] = {"other.npz": sha256(other)}
+    proof_path(other).write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"does not say forget_bias"):
+        read_lstm(other, Told(layout="tf-lstm"))
+    with pytest.raises(InputError, match=r"no LSTM under 'rnn/'; .* so; is it right\?"):
+        read_lstm(other)
+
+
+def test_a_part_of_what_is_remembered_is_known_too(tmp_path):
+    source = save(tmp_path / "tf.npz", native("tf-basic", num_layers=2).tensors)
+    convert(source, tmp_path / "out.npz", "tf-basic", ONE)
+    layer = read_lstm(tmp_path / "out.npz", Told(select="rnn/multi_rnn_cell/cell_1/")).native
+    assert (layer.num_layers, layer.facts.forget_bias) == (1, 1.0)
+
+
 # --- which LSTM is meant ----------------------------------------------------------------------
 
 
@@ -392,7 +437,7 @@ def test_layers_are_chosen_only_as_they_follow_each_other(tmp_path):
     assert chosen("1.") == ("1.",)
     assert chosen("1") == ("1.",)  # without its separator
     assert chosen("0,1,2") == ("0.", "1.", "2.")
-    assert "no LSTM under ()" in refused(tmp_path, chosen, ())
+    assert "no LSTM under ''" in refused(tmp_path, chosen, ())
     for wrong in ("0.,2.", "1.,0.", "1.,1.", "0.,1.,2.,2.", "", "3."):
         sentence = refused(tmp_path, chosen, wrong)
         assert sentence == (

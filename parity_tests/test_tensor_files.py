@@ -479,7 +479,7 @@ def test_suffixes_in_capitals_are_known(tmp_path):
 
 def test_a_tensorflow_checkpoint_is_found_by_any_of_its_names(tmp_path):
     readers = {"tf-bundle": lambda path: Archive(path.name, {})}
-    save(tmp_path, "model-7.index", b"")
+    save(tmp_path, "model-7.index", b"x")
     # A shard of tensors may begin with anything.
     for k, data in enumerate((b"PK\3\4", b"\x89HDF\r\n\x1a\n", b"\x80\2", b"{")):
         save(tmp_path, f"model-7.data-0000{k}-of-00004", data)
@@ -494,6 +494,7 @@ def test_what_is_no_container_is_refused_with_what_to_do(tmp_path):
     refused(read_archive, array, "holds one array without a name; put the arrays into an .npz")
     refused(read_archive, tmp_path / "a.npz", "no such file; expected a file of weights .*.npz")
     refused(read_archive, tmp_path, "not a regular file; expected a file of weights")
+    refused(read_archive, save(tmp_path, "empty.pt", b""), "is empty; was it saved?")
     refused(read_archive, tmp_path / ("a" * 999), "File name too long; expected a file of weights")
     refused(read_archive, save(tmp_path, "x", b"x"), "neither its content nor its suffix is that")
     refused(read_archive, save(tmp_path, "x.zip", zip_of([("a", b"")])), "neither its content")

@@ -171,6 +171,19 @@ def test_a_file_without_an_lstm_says_so(tmp_path):
     ]
 
 
+def test_inspect_lists_the_same_problems(tmp_path):
+    tensors = {f"rnn.{name}": array for name, array in torch_tensors().items()}
+    tensors["rnn.bias_hh_10"] = tensors.pop("rnn.bias_hh_l0")
+    lines = refusal(tmp_path, tensors)
+    assert len(lines) == 2
+    (lstm,) = inspect(Archive("npz", tensors))["lstms"]
+    assert lstm["problems"] == lines
+    assert lstm["activations"] is None
+    told = {"": Facts(activations=("sigmoid", "relu", "relu"))}
+    (lstm,) = inspect(Archive("onnx", _keras_layer(3, 5), told))["lstms"]
+    assert lstm["activations"] == ["sigmoid", "relu", "relu"]
+
+
 def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
     tensors = {f"encoder.{n}": a for n, a in torch_tensors().items()}
     tensors |= {f"decoder.{n}": a for n, a in torch_tensors().items()}

@@ -222,6 +222,8 @@ def print_inspection(report: Mapping[str, Any], console: Console) -> None:
             say(console, f"  {rank}. {hypothesis['layout']}: {hypothesis['title']}")
             for reason in hypothesis["reasons"]:
                 say(console, f"     {reason}")
+        if found["activations"]:
+            say(console, f"  activations, as the file says: {', '.join(found['activations'])}")
         for problem in found["problems"]:
             say(console, f"  {problem}")
         for fact in found["unsaid"]:

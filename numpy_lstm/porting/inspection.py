@@ -6,7 +6,7 @@ import numpy as np
 
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.problems import expected_of, problems
-from numpy_lstm.porting.recognition import Finding, recognise, unsaid
+from numpy_lstm.porting.recognition import Finding, own_tensors, recognise, unsaid
 
 SHOWN = 6
 """Layouts that are listed for an LSTM, each with its likeliest reading."""
@@ -43,13 +43,17 @@ def _tensor(name: str, array: np.ndarray) -> dict[str, Any]:
 
 def _finding(finding: Finding, archive: Archive) -> dict[str, Any]:
     native = finding.best.native
+    said = archive.facts.get(native.prefixes[0])
     likeliest = {h.native.layout.key: h for h in reversed(finding.hypotheses)}
     likeliest = dict(list(reversed(likeliest.items()))[:SHOWN])
-    wrong = [str(problem) for problem in problems(native.tensors, expected_of(native))]
+    wrong = [
+        str(problem) for problem in problems(own_tensors(native, archive), expected_of(native))
+    ]
     return {
         "select": finding.label,
         "ambiguous": finding.ambiguous,
         "problems": wrong,
+        "activations": list(said.activations) if said else None,
         "unsaid": list(unsaid(native, archive).values()),
         "hypotheses": [
             {

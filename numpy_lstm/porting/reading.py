@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import InputError, check
 from numpy_lstm.porting.archive import Archive
 from numpy_lstm.porting.file_checks import check_is_file
 from numpy_lstm.porting.npz_files import ZIP_ERRORS
@@ -148,6 +148,7 @@ def _detected(path: Path) -> str | None:
             tail = file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    check(size > 0, f"{path}: is empty; was it saved?")
     if head.startswith(b"\x93NUMPY"):
         raise InputError(
             f"{path}: an .npy file holds one array without a name; put the arrays into an .npz"

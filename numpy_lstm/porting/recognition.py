@@ -23,6 +23,8 @@ from numpy_lstm.porting.table import ROWS, TABLE
 RECURRENT = ("W_hh", "W_xh", "W_hx")
 """What no LSTM can be without."""
 REQUIRED = ("W_ih", *RECURRENT)
+EQUATIONS = re.compile("norm|peep|gamma|beta|diag")
+"""In names of tensors that change an LSTM's equations, where no prefix says whose they are."""
 MOST_BY_SHAPE = 4
 """Tensors of a layer whose names say nothing are tried in every order up to this many."""
 
@@ -150,6 +152,20 @@ def unsaid(native: NativeLSTM, archive: Archive) -> dict[str, str]:
     if layout.activations == "told" and native.prefixes[0] not in archive.facts:
         result["activations"] = "activations, taken to be sigmoid and tanh (else: --activations)"
     return result
+
+
+def own_tensors(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
+    """The LSTM's tensors, and those right beside them that might belong to it."""
+
+    def beside(name: str) -> bool:
+        rests = {p: name.removeprefix(p) for p in native.prefixes if name.startswith(p)}
+        return any(
+            is_named_like_lstm(rest)
+            or (not set("./") & set(rest) and bool(prefix or EQUATIONS.search(rest)))
+            for prefix, rest in rests.items()
+        )
+
+    return {n: a for n, a in archive.tensors.items() if n in native.tensors or beside(n)}
 
 
 # --- by names ---------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The one LSTM of a file that is meant, read and checked, with what the file leaves unsaid."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from numpy_lstm.porting.reading import main_file, read_archive
 from numpy_lstm.porting.recognition import (
     Finding,
     fault,
-    is_named_like_lstm,
     needed,
+    own_tensors,
     recognise,
     unsaid,
 )
@@ -29,8 +28,6 @@ from numpy_lstm.porting.table import TABLE
 Readers = Mapping[str, Callable[[Path], Archive]]
 
 
-EQUATIONS = re.compile("norm|peep|gamma|beta|diag")
-"""In names of tensors that change an LSTM's equations, where no prefix says whose they are."""
 SHOWN = 8
 """Names that a sentence lists."""
 
@@ -119,7 +116,7 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
     """The one LSTM that is meant of tensors already read; as `read_lstm`, without its memory."""
     finding = choose(path, recognise(archive, told.layout), told)
     native = finding.best.native
-    check_tensors(str(path), _own(native, archive), expected_of(native))
+    check_tensors(str(path), own_tensors(native, archive), expected_of(native))
     check(not finding.best.problem, f"{path}: {finding.best.problem}")
     facts = _facts(path, native, archive, told)
     left = sorted(set(archive.tensors) - set(native.tensors))
@@ -162,7 +159,7 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
         meant = [finding for finding in selected if finding is not None]
         check(
             len(meant) == 1,
-            f"{path}: no LSTM under {told.select!r}; expected one of {names}, or layers of one of"
+            f"{path}: no LSTM under {','.join(_split(told.select))!r}; expected one of {names}, or layers of one of"
             " them that are neighbours",
         )
     else:
@@ -214,20 +211,6 @@ def _split(select: str | tuple[str, ...]) -> tuple[str, ...]:
 def _means(given: str, prefix: str) -> bool:
     """Whether this is the prefix, with or without the separator that it ends in."""
     return given == prefix or (given != "" and prefix[:-1] == given and prefix[-1] in "./_:-")
-
-
-def _own(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
-    """The LSTM's tensors, and those right beside them that might belong to it."""
-
-    def beside(name: str) -> bool:
-        rests = {p: name.removeprefix(p) for p in native.prefixes if name.startswith(p)}
-        return any(
-            is_named_like_lstm(rest)
-            or (not set("./") & set(rest) and bool(prefix or EQUATIONS.search(rest)))
-            for prefix, rest in rests.items()
-        )
-
-    return {n: a for n, a in archive.tensors.items() if n in native.tensors or beside(n)}
 
 
 def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Facts:
