@@ -446,6 +446,15 @@ def test_layers_are_chosen_only_as_they_follow_each_other(tmp_path):
         )
 
 
+def test_tensors_whose_names_say_nothing_are_read_by_shape_if_the_layout_is_told(tmp_path):
+    tensors = native("equinox").tensors
+    path = save(tmp_path / "a.npz", dict(zip(("x", "y", "z"), tensors.values(), strict=True)))
+    record = convert(path, tmp_path / "b.npz", "equinox", Told(layout="equinox"))
+    assert record["notes"] == []
+    assert (tmp_path / "b.npz").read_bytes() == npz_bytes(dict(tensors))
+    assert check_files(path, tmp_path / "b.npz").passed
+
+
 def test_a_prefix_may_have_commas(tmp_path):
     tensors = native("torch", bias_pair=True).tensors
     two = {f"{p}.{n}": a for p in ("a,b", "c") for n, a in tensors.items()}

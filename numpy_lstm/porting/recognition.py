@@ -165,7 +165,7 @@ def own_tensors(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
             for prefix, rest in rests.items()
         )
 
-    return {n: a for n, a in archive.tensors.items() if n in native.tensors or beside(n)}
+    return {**native.tensors, **{n: a for n, a in archive.tensors.items() if beside(n)}}
 
 
 # --- by names ---------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
     check_tensors(str(path), own_tensors(native, archive), expected_of(native))
     check(not finding.best.problem, f"{path}: {finding.best.problem}")
     facts = _facts(path, native, archive, told)
-    left = sorted(set(archive.tensors) - set(native.tensors))
+    left = sorted(archive.tensors.keys() - finding.best.names)
     note = f"not of this LSTM, left alone: {_listed(left)}"
     guessed = archive.chains is None and not native.layout.layers_in_names and told.select is None
     guess = (
@@ -159,8 +159,8 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
         meant = [finding for finding in selected if finding is not None]
         check(
             len(meant) == 1,
-            f"{path}: no LSTM under {','.join(_split(told.select))!r}; expected one of {names}, or layers of one of"
-            " them that are neighbours",
+            f"{path}: no LSTM under {','.join(_split(told.select))!r}; expected one of {names}, or"
+            " layers of one of them that are neighbours",
         )
     else:
         meant = findings
