@@ -326,6 +326,11 @@ def test_activations_that_the_file_itself_says_are_not_overridden(tmp_path):
     convert(source, tmp_path / "a.onnx", "onnx", Told(activations=RELU))
     proof_path(tmp_path / "a.onnx").unlink()
     assert read_lstm(tmp_path / "a.onnx", Told(activations=RELU)).native.facts.activations == RELU
+    hard = ("hard_sigmoid(0.2, 0.5)", "tanh", "tanh")
+    convert(source, tmp_path / "b.onnx", "onnx", Told(activations=hard))
+    proof_path(tmp_path / "b.onnx").unlink()
+    spelt = Told(activations=("hard_sigmoid(.2,.5)", "tanh", "tanh"))
+    assert read_lstm(tmp_path / "b.onnx", spelt).native.facts.activations == hard
     usual = Told(activations=("sigmoid", "tanh", "tanh"))
     sentence = refused(tmp_path, read_lstm, tmp_path / "a.onnx", usual)
     assert sentence == (

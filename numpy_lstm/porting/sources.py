@@ -126,11 +126,11 @@ def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
         f"{finding.label} were taken for layers of one LSTM, since their names count up and their"
         f" sizes fit: the file does not say; {told.option('select')} takes one of them"
     )
-    taken = unsaid(native, archive) if told.activations is None else {}
+    assumed = unsaid(native, archive).get("activations") if told.activations is None else None
     notes = (
         *archive.notes,
         *([guess] if guessed and native.num_layers > 1 else []),
-        *(f"not in the file: {taken[name]}" for name in ("activations",) if name in taken),
+        *([f"not in the file: {assumed}"] if assumed else []),
         *([note] if left else []),
     )
     return Source(path, archive, replace(native, facts=facts), notes)
@@ -181,7 +181,7 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
 
 
 def _selected(finding: Finding, select: str | tuple[str, ...]) -> Finding | None:
-    """The finding, or layers of it that follow each other, if that is what is meant."""
+    """The finding, or neighbouring layers of it, if that is what is meant."""
     if select == finding.label:
         return finding
     wanted, parts = _split(select) or ("",), []
@@ -248,14 +248,15 @@ def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Fact
             layout.activations == "told",
             f"activations: {layout.key} always has {', '.join(said.activations)}; leave them out",
         )
+        gate, candidate, output = (normal_name(name) for name in told.activations)
+        given = replace(said, activations=(gate, candidate, output))
         check(
-            native.prefixes[0] not in archive.facts or told.activations == said.activations,
+            native.prefixes[0] not in archive.facts or given == said,
             f"activations: {path} says {', '.join(said.activations)} itself, got"
-            f" {', '.join(told.activations)}; leave them out",
+            f" {', '.join(given.activations)}; leave them out",
         )
-        said = replace(said, activations=told.activations)
-    gate, candidate, output = (normal_name(name) for name in said.activations)
-    return replace(said, activations=(gate, candidate, output))
+        said = given
+    return said
 
 
 def known(described: Mapping[str, Any], told: Told) -> Told:
