@@ -284,7 +284,8 @@ def test_a_check_knows_what_the_source_was_told(tmp_path):
     assert checked.passed
     assert len(checked.claims) == 5
     source.rename(tmp_path / "moved.npz")
-    assert check_files(tmp_path / "moved.npz", tmp_path / "out.npz").passed
+    moved = check_files(tmp_path / "moved.npz", tmp_path / "out.npz")  # known by its content
+    assert (moved.passed, len(moved.claims), moved.other) == (True, 5, False)
     other = save(tmp_path / "other.npz", native("torch").tensors)
     checked = check_files(other, tmp_path / "out.npz")  # of which the record says nothing
     assert [claim.split(":")[0] for claim, _ in checked.claims] == [*["destination"] * 2, PASSED]
@@ -368,6 +369,8 @@ def test_learned_initial_states_are_compared(tmp_path):
     assert prove(a, to_native(with_states, TABLE["lasagne"])).initial_states == "same"
     double = {n: x.astype(np.float64) for n, x in a.tensors.items()}
     assert prove(a, replace(a, tensors=double)).initial_states == "same"
+    wide = {n: x + 1e-12 for n, x in double.items()}  # which float32 cannot tell
+    assert prove(a, replace(a, tensors=wide)).initial_states == "same"
     nudged = replace(with_states, initial_c=np.nextafter(c, np.float32(9)))
     proof = prove(a, to_native(nudged, row))
     assert (proof.initial_states, proof.passed) == ("different", False)
@@ -458,6 +461,18 @@ def test_tensors_whose_names_say_nothing_are_read_by_shape_if_the_layout_is_told
     assert record["notes"] == []
     assert (tmp_path / "b.npz").read_bytes() == npz_bytes(dict(tensors))
     assert check_files(path, tmp_path / "b.npz").passed
+
+
+def test_a_whole_layer_beside_a_broken_one_can_be_chosen(tmp_path):
+    tensors = dict(native("keras", num_layers=2).tensors)
+    del tensors["lstm_1/bias"]
+    path = save(tmp_path / "a.npz", tensors)
+    missing = "lstm_1/bias: missing: expected [20] float32, found nothing"
+    assert missing in refused(tmp_path, read_lstm, path)
+    assert read_lstm(path, Told(select="lstm_0/")).native.num_layers == 1
+    # What the layer below has is not given up by choosing this one.
+    sentence = refused(tmp_path, read_lstm, path, Told(select="lstm_1/"))
+    assert sentence == "a.npz: missing lstm_1/bias"
 
 
 def test_a_prefix_may_have_commas(tmp_path):
