@@ -119,7 +119,7 @@ def test_other_separators_before_the_names_mislead_nobody(separator):
         changed = replace(truth, tensors=tensors, prefixes=prefixes)
         return replace(archive, tensors=tensors), changed
 
-    counts = verdicts(12, renamed)
-    assert sum(counts.values()) == 12 * len(ROWS)
+    counts = verdicts(4, renamed)
+    assert sum(counts.values()) == 4 * len(ROWS)
     assert not [what for what in counts if what.startswith("misread")], counts
-    assert counts["right"] >= 0.6 * 12 * len(ROWS), counts
+    assert counts["right"] >= 0.6 * 4 * len(ROWS), counts
