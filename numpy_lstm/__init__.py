@@ -2,6 +2,7 @@
 
 from numpy_lstm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from numpy_lstm.errors import InputError
+from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.initialization import init_language_model, init_lstm
 from numpy_lstm.language_model import (
     LanguageModel,
@@ -12,7 +13,6 @@ from numpy_lstm.language_model import (
 from numpy_lstm.lstm import LSTM, dropout_masks, lstm_backward, lstm_forward
 from numpy_lstm.optimizers import SGD, Adam, AdamW
 from numpy_lstm.sampling import generate
-from numpy_lstm.stepping import LSTMCell
 from numpy_lstm.training import Recipe, evaluate, train
 from numpy_lstm.vocabulary import Vocabulary
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from numpy_lstm.errors import InputError, Shape, check, check_parameters, check_positive
-from numpy_lstm.layer import LayerGradients
+from numpy_lstm.fast.layer import LayerGradients
+from numpy_lstm.fast.packing import Packing, make_packing
 from numpy_lstm.loss import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
 from numpy_lstm.lstm import (
     LSTM,
@@ -20,7 +21,6 @@ from numpy_lstm.lstm import (
     packed_backward,
     packed_forward,
 )
-from numpy_lstm.packing import Packing, make_packing
 
 
 @dataclass(frozen=True)

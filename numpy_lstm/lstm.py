@@ -21,13 +21,13 @@ from numpy_lstm.errors import (
     check_parameters,
     check_positive,
 )
-from numpy_lstm.layer import (
+from numpy_lstm.fast.layer import (
     LayerCache,
     LayerGradients,
     layer_backward,
     layer_forward,
 )
-from numpy_lstm.packing import Packing, make_packing
+from numpy_lstm.fast.packing import Packing, make_packing
 
 Parameters = Mapping[str, np.ndarray]
 State = tuple[np.ndarray, np.ndarray]

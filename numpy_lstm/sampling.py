@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from numpy_lstm.errors import check
+from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.language_model import LanguageModel, lstm_parameters, predict
 from numpy_lstm.lstm import Parameters
-from numpy_lstm.stepping import LSTMCell
 
 
 def generate(

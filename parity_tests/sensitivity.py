@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from numpy_lstm import layer
+from numpy_lstm.fast import layer
 from numpy_lstm.lstm import lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K
 from parity_tests.planting import planted

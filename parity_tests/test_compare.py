@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import torch_oracle.compare
-from numpy_lstm import layer
+from numpy_lstm.fast import layer
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from numpy_lstm import layer
 from numpy_lstm.errors import InputError
+from numpy_lstm.fast import layer
+from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.lstm import LSTM, dropout_masks, lstm_forward
 from numpy_lstm.roundoff import K, Noise, distance, distances
-from numpy_lstm.stepping import LSTMCell
 from parity_tests.problems import public_totals, random_problem
 from parity_tests.test_cell import OPTIONS
 from torch_oracle.compare import check_parity

@@ -15,11 +15,11 @@ from numpy_lstm import sampling
 from numpy_lstm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from numpy_lstm.errors import InputError
 from numpy_lstm.experiment import CountingExperiment
+from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.language_model import LanguageModel, lstm_parameters, predict
 from numpy_lstm.loss import log_softmax
 from numpy_lstm.porting.canonical import digest
 from numpy_lstm.roundoff import K, distance
-from numpy_lstm.stepping import LSTMCell
 from numpy_lstm.training import train
 from numpy_lstm.vocabulary import Vocabulary
 from parity_tests.problems import random_parameters, random_problem

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from numpy_lstm import cell, layer, loss, lstm
+from numpy_lstm import cell, loss, lstm
+from numpy_lstm.fast import layer
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
 from torch_oracle.compare import Comparison, check_parity, compare, deviations

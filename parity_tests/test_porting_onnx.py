@@ -14,6 +14,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.lstm import LSTM, lstm_forward
 from numpy_lstm.porting.arrangement import sizes_of, to_canonical, to_native
 from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, Facts
@@ -23,7 +24,6 @@ from numpy_lstm.porting.onnx_files import onnx_model, read_onnx
 from numpy_lstm.porting.recognition import recognise
 from numpy_lstm.porting.table import TABLE
 from numpy_lstm.roundoff import K, Noise, distance, distances
-from numpy_lstm.stepping import LSTMCell
 from parity_tests.conftest import DATA
 from parity_tests.problems import random_parameters
 

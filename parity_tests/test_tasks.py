@@ -9,8 +9,8 @@ import pytest
 from numpy_lstm.batching import batches, pad, stream_batches
 from numpy_lstm.errors import InputError, check_choice
 from numpy_lstm.experiment import CountingExperiment
+from numpy_lstm.fast.packing import make_packing
 from numpy_lstm.optimizers import Schedule
-from numpy_lstm.packing import make_packing
 from numpy_lstm.sampling import generate
 from numpy_lstm.tasks.counting import CountingTask, counting_sequence, longest_solved
 from numpy_lstm.tasks.text import TextTask, read_text

@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 
 from numpy_lstm import language_model
+from numpy_lstm.fast.packing import Packing
 from numpy_lstm.language_model import (
     LanguageModel,
     language_model_backward,
@@ -19,7 +20,6 @@ from numpy_lstm.language_model import (
     projection_gradients,
 )
 from numpy_lstm.lstm import LSTM, LSTMCache, LSTMGradients, Parameters, named_gradients
-from numpy_lstm.packing import Packing
 from numpy_lstm.unrolled import (
     UnrolledCache,
     UnrolledGradients,

@@ -16,15 +16,15 @@ from jaxtyping import Int, Shaped
 from numpy.typing import DTypeLike
 from torch.nn import functional
 
+from numpy_lstm.fast.layer import LayerCache, LayerGradients, layer_values, step_weight_gradients
+from numpy_lstm.fast.packing import make_packing
 from numpy_lstm.language_model import (
     LanguageModel,
     language_model_backward,
     language_model_forward,
     projection_gradients,
 )
-from numpy_lstm.layer import LayerCache, LayerGradients, layer_values, step_weight_gradients
 from numpy_lstm.lstm import LSTM, named_gradients, packed_backward, packed_forward
-from numpy_lstm.packing import make_packing
 from numpy_lstm.roundoff import Noise
 from torch_oracle.arithmetic import Arithmetic, Exact, Kernel, Noisy, Tensors, composed_cell
 

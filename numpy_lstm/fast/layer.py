@@ -17,7 +17,7 @@ import scipy.sparse
 from jaxtyping import Int, Shaped
 
 from numpy_lstm.cell import CellWeights
-from numpy_lstm.packing import Packing
+from numpy_lstm.fast.packing import Packing
 
 SEGMENT_TOKENS = 1024
 """Tokens of a segment: enough for a product at full speed, few enough for the caches."""

@@ -11,7 +11,7 @@ from numpy_lstm.errors import (
     check_parameters,
     check_positive,
 )
-from numpy_lstm.layer import Prepared, step_forward
+from numpy_lstm.fast.layer import Prepared, step_forward
 from numpy_lstm.lstm import LSTM, Parameters, State
 
 

@@ -1,0 +1,1 @@
+"""The equations of `cell.py` over whole, ragged sequences, computed fast."""
