@@ -1,6 +1,5 @@
 """A hand-written NumPy LSTM language model, proven against PyTorch (see README.md)."""
 
-from numpy_lstm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.initialization import init_language_model, init_lstm
@@ -11,10 +10,11 @@ from numpy_lstm.language_model import (
     predict,
 )
 from numpy_lstm.lstm import LSTM, dropout_masks, lstm_backward, lstm_forward
-from numpy_lstm.optimizers import SGD, Adam, AdamW
-from numpy_lstm.sampling import generate
-from numpy_lstm.training import Recipe, evaluate, train
-from numpy_lstm.vocabulary import Vocabulary
+from numpy_lstm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from numpy_lstm.training.loop import Recipe, evaluate, train
+from numpy_lstm.training.optimizers import SGD, Adam, AdamW
+from numpy_lstm.training.sampling import generate
+from numpy_lstm.training.vocabulary import Vocabulary
 
 __all__ = [
     "LSTM",

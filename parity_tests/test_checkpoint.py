@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from numpy_lstm.checkpoint import (
+from numpy_lstm.errors import InputError
+from numpy_lstm.files import write_atomically
+from numpy_lstm.language_model import LanguageModel
+from numpy_lstm.training.checkpoint import (
     FORMAT,
     Checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
-from numpy_lstm.errors import InputError
-from numpy_lstm.files import write_atomically
-from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.vocabulary import Vocabulary
+from numpy_lstm.training.vocabulary import Vocabulary
 from parity_tests.problems import random_parameters
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from numpy_lstm.checkpoint import load_checkpoint
+from numpy_lstm.training.checkpoint import load_checkpoint
 from torch_oracle.lockstep import FACTOR
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

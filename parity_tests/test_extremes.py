@@ -130,7 +130,7 @@ def test_kept_memory_is_not_faulted_in_again():
     code = """
         import resource
         import numpy as np
-        from numpy_lstm.memory import keep_freed_memory
+        from numpy_lstm.training.memory import keep_freed_memory
         {advice}
         def faults():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -39,7 +39,7 @@ ARITHMETIC = {
     "numpy_lstm.loss",
     "numpy_lstm.lstm",
     "numpy_lstm.language_model",
-    "numpy_lstm.optimizers",
+    "numpy_lstm.training.optimizers",
 }
 CONTAINERS = {"LSTM", "LSTMCache", "StepGradients", "LanguageModel", "SGD", "Adam", "Optimizer"}
 

@@ -11,17 +11,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from numpy_lstm import sampling
-from numpy_lstm.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from numpy_lstm.errors import InputError
-from numpy_lstm.experiment import CountingExperiment
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.language_model import LanguageModel, lstm_parameters, predict
 from numpy_lstm.loss import log_softmax
 from numpy_lstm.porting.canonical import digest
 from numpy_lstm.roundoff import K, distance
-from numpy_lstm.training import train
-from numpy_lstm.vocabulary import Vocabulary
+from numpy_lstm.training import sampling
+from numpy_lstm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from numpy_lstm.training.experiment import CountingExperiment
+from numpy_lstm.training.loop import train
+from numpy_lstm.training.vocabulary import Vocabulary
 from parity_tests.problems import random_parameters, random_problem
 from torch_oracle import language_models
 from torch_oracle.compare import deviations
@@ -227,7 +227,7 @@ PROMPT = np.array([0, 0, 1])
 
 
 def our_logits(checkpoint: Checkpoint, text: list[int]) -> Iterator[np.ndarray]:
-    """What `numpy_lstm.sampling.generate` had before it as it chose each token."""
+    """What `numpy_lstm.training.sampling.generate` had before it as it chose each token."""
     model, parameters = checkpoint.model, checkpoint.parameters
     cell = LSTMCell(model.lstm, lstm_parameters(parameters))
     cache = predict(model, parameters, PROMPT[:, None])

@@ -6,11 +6,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from numpy_lstm.experiment import CountingExperiment
-from numpy_lstm.optimizers import Adam
 from numpy_lstm.roundoff import K
-from numpy_lstm.tasks.text import TextTask
-from numpy_lstm.training import Step, Validation, train
+from numpy_lstm.training.experiment import CountingExperiment
+from numpy_lstm.training.loop import Step, Validation, train
+from numpy_lstm.training.optimizers import Adam
+from numpy_lstm.training.tasks.text import TextTask
 from parity_tests.planting import planted
 from torch_oracle.faults import faulty
 from torch_oracle.lockstep import FACTOR, Agreement, lockstep

@@ -6,7 +6,6 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from numpy_lstm.batching import pad
 from numpy_lstm.errors import InputError
 from numpy_lstm.initialization import init_lstm
 from numpy_lstm.language_model import (
@@ -17,6 +16,7 @@ from numpy_lstm.language_model import (
 )
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward, packed_backward
 from numpy_lstm.roundoff import K, distance
+from numpy_lstm.training.batching import pad
 from parity_tests.problems import random_parameters, random_problem
 from parity_tests.test_cell import OPTIONS
 

@@ -6,8 +6,8 @@ import torch
 from torch.testing._internal.common_optimizers import optim_db
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.optimizers import SGD, Adam, AdamW
 from numpy_lstm.roundoff import K, distance
+from numpy_lstm.training.optimizers import SGD, Adam, AdamW
 
 KINDS = {torch.optim.SGD: SGD, torch.optim.Adam: Adam, torch.optim.AdamW: AdamW}
 CASES = [

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.optimizers import (
+from numpy_lstm.roundoff import K, distance
+from numpy_lstm.training.optimizers import (
     SGD,
     Adam,
     AdamW,
@@ -15,7 +16,6 @@ from numpy_lstm.optimizers import (
     clip_global_norm,
     learning_rate,
 )
-from numpy_lstm.roundoff import K, distance
 
 CASES: dict[str, tuple[SGD | Adam | AdamW, Callable[[list], torch.optim.Optimizer]]] = {
     "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from numpy_lstm.batching import Batch
 from numpy_lstm.roundoff import K, distance
+from numpy_lstm.training.batching import Batch
 from parity_tests.problems import random_problem
 from torch_oracle.compare import check_parity, compare, deviations
 from torch_oracle.oracle import Oracle

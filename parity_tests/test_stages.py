@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from numpy_lstm import optimizers
 from numpy_lstm.errors import InputError
-from numpy_lstm.optimizers import SGD, Adam, global_norm
 from numpy_lstm.roundoff import K
+from numpy_lstm.training import optimizers
+from numpy_lstm.training.optimizers import SGD, Adam, global_norm
 from parity_tests.planting import planted
 from parity_tests.training_fault_campaign import (
     faulty_adapter,

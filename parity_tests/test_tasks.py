@@ -6,16 +6,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from numpy_lstm.batching import batches, pad, stream_batches
 from numpy_lstm.errors import InputError, check_choice
-from numpy_lstm.experiment import CountingExperiment
 from numpy_lstm.fast.packing import make_packing
-from numpy_lstm.optimizers import Schedule
-from numpy_lstm.sampling import generate
-from numpy_lstm.tasks.counting import CountingTask, counting_sequence, longest_solved
-from numpy_lstm.tasks.text import TextTask, read_text
-from numpy_lstm.training import Validation, train
-from numpy_lstm.vocabulary import UNK, Vocabulary, one_hot
+from numpy_lstm.training.batching import batches, pad, stream_batches
+from numpy_lstm.training.experiment import CountingExperiment
+from numpy_lstm.training.loop import Validation, train
+from numpy_lstm.training.optimizers import Schedule
+from numpy_lstm.training.sampling import generate
+from numpy_lstm.training.tasks.counting import CountingTask, counting_sequence, longest_solved
+from numpy_lstm.training.tasks.text import TextTask, read_text
+from numpy_lstm.training.vocabulary import UNK, Vocabulary, one_hot
 
 
 def test_vocabulary_orders_by_frequency_with_unk_last_and_maps_both_ways():

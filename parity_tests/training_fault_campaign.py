@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from numpy_lstm.batching import Batch
 from numpy_lstm.errors import InputError
-from numpy_lstm.training import Recipe
+from numpy_lstm.training.batching import Batch
+from numpy_lstm.training.loop import Recipe
 from torch_oracle.faults import faulty
 from torch_oracle.injection import CannotEdit
 from torch_oracle.training_cases import TrainingCase, training_cases

@@ -2,7 +2,7 @@
 
 Every implementation lives in a process of its own, since the waiting threads of one BLAS or OpenMP
 slow the other down; the processes take turns, and a pause lets the threads of the last one sleep.
-All of them keep freed memory (`numpy_lstm.memory`). Ratios above 1 mean that ours is faster. In
+All of them keep freed memory (`training/memory.py`). Ratios above 1 mean that ours is faster. In
 training and generation ours gathers columns for one-hot inputs, torch multiplies by the vectors.
 """
 
@@ -91,10 +91,10 @@ def numpy_call(w: Workload, dtype: DType) -> Callable[[], Any]:
     import numpy as np
 
     from numpy_lstm import LSTM, LanguageModel, generate, init_language_model
-    from numpy_lstm.batching import Batch
     from numpy_lstm.lstm import lstm_backward, lstm_forward
-    from numpy_lstm.optimizers import Adam
-    from numpy_lstm.training import Position, Recipe, apply_gradients, batch_gradients
+    from numpy_lstm.training.batching import Batch
+    from numpy_lstm.training.loop import Position, Recipe, apply_gradients, batch_gradients
+    from numpy_lstm.training.optimizers import Adam
 
     a = arrays(w, dtype)
     if w.kind == "layer":
@@ -248,7 +248,7 @@ def arrays(w: Workload, dtype: DType) -> dict[str, Any]:
 
 def serve(connection: Connection, implementation: str, threads: int) -> None:
     """A worker: sets a workload up, or runs it so many times, as it is told."""
-    from numpy_lstm.memory import keep_freed_memory
+    from numpy_lstm.training.memory import keep_freed_memory
 
     keep_freed_memory()
     if implementation in TORCH:

@@ -14,9 +14,9 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from numpy_lstm.errors import InputError, check_positive, one_line_errors
-from numpy_lstm.experiment import RECOMMENDED, SEED_RECIPE, CountingExperiment
-from numpy_lstm.tasks.counting import longest_solved
-from numpy_lstm.training import Validation, evaluate, train
+from numpy_lstm.training.experiment import RECOMMENDED, SEED_RECIPE, CountingExperiment
+from numpy_lstm.training.loop import Validation, evaluate, train
+from numpy_lstm.training.tasks.counting import longest_solved
 
 RECIPES = {
     "recommended: Adam 0.01, batch 32": RECOMMENDED,

@@ -8,11 +8,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from numpy_lstm.checkpoint import load_checkpoint
 from numpy_lstm.errors import check, one_line_errors
-from numpy_lstm.sampling import generate
-from numpy_lstm.tasks.counting import EOS, longest_solved
-from numpy_lstm.vocabulary import UNK
+from numpy_lstm.training.checkpoint import load_checkpoint
+from numpy_lstm.training.sampling import generate
+from numpy_lstm.training.tasks.counting import EOS, longest_solved
+from numpy_lstm.training.vocabulary import UNK
 
 
 @dataclass(frozen=True)

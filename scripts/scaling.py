@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from numpy_lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.errors import check_positive, one_line_errors
-from numpy_lstm.memory import keep_freed_memory
+from numpy_lstm.training.memory import keep_freed_memory
 
 BASE = Workload("layer", N=8, T=64, I=64, H=64)
 FACTORS = (1, 2, 4, 8, 16, 32, 64)

@@ -13,20 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.checkpoint import Checkpoint, save_checkpoint
 from numpy_lstm.errors import InputError, check, one_line_errors
-from numpy_lstm.experiment import (
+from numpy_lstm.training.checkpoint import Checkpoint, save_checkpoint
+from numpy_lstm.training.curves import plot_curves
+from numpy_lstm.training.experiment import (
     RECOMMENDED,
     SEED_RECIPE,
     CountingExperiment,
     Experiment,
     TextExperiment,
 )
-from numpy_lstm.memory import keep_freed_memory
-from numpy_lstm.plotting import plot_curves
-from numpy_lstm.tasks import Task
-from numpy_lstm.tasks.counting import CountingTask, longest_solved
-from numpy_lstm.training import Step, Validation, evaluate, train
+from numpy_lstm.training.loop import Step, Validation, evaluate, train
+from numpy_lstm.training.memory import keep_freed_memory
+from numpy_lstm.training.tasks import Task
+from numpy_lstm.training.tasks.counting import CountingTask, longest_solved
 
 LIMIT = 200
 """Largest n that is tried on the counting language."""

@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from torch import nn
 from torch.nn import functional
 
-from numpy_lstm.checkpoint import Checkpoint
 from numpy_lstm.errors import InputError, check, check_parameters
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.sampling import check_sampling
-from numpy_lstm.vocabulary import Vocabulary
+from numpy_lstm.training.checkpoint import Checkpoint
+from numpy_lstm.training.sampling import check_sampling
+from numpy_lstm.training.vocabulary import Vocabulary
 from torch_oracle.torch_files import to_array, to_tensor
 
 State = tuple[torch.Tensor, torch.Tensor]
@@ -327,7 +327,7 @@ def generate(
     temperature: float = 1.0,
     rng: np.random.Generator | None = None,
 ) -> Iterator[int]:
-    """Token after token, without end; `numpy_lstm.sampling.generate` with torch's arithmetic.
+    """Token after token, without end; `numpy_lstm.generate` with torch's arithmetic.
 
     Equal seeds give equal tokens, unless a draw falls between the two cumulative distributions,
     which differ by rounding.

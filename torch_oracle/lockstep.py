@@ -25,12 +25,10 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.nn.utils import clip_grad_norm_
 
-from numpy_lstm.batching import Batch
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.optimizers import SGD, Adam, Optimizer
 from numpy_lstm.roundoff import distance, distances
-from numpy_lstm.tasks import Task
-from numpy_lstm.training import (
+from numpy_lstm.training.batching import Batch
+from numpy_lstm.training.loop import (
     Position,
     Recipe,
     Step,
@@ -40,6 +38,8 @@ from numpy_lstm.training import (
     evaluate,
     loss_divisor,
 )
+from numpy_lstm.training.optimizers import SGD, Adam, Optimizer
+from numpy_lstm.training.tasks import Task
 from torch_oracle.compare import Comparison, check_parity
 from torch_oracle.oracle import Oracle, oracle_loss
 from torch_oracle.trace import Problem
@@ -102,7 +102,7 @@ def lockstep(
     """Follow a training run with torch and with NumPy twins, record by record.
 
     Args:
-        records: what `numpy_lstm.training.train` yields, from the beginning.
+        records: what `numpy_lstm.training.loop.train` yields, from the beginning.
         model: the model that is trained.
         recipe: the recipe of the run.
         task: for the validation batches.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from numpy_lstm.batching import Batch
+from numpy_lstm.training.batching import Batch
 
 CELL = "lstm."
 State = tuple[torch.Tensor, torch.Tensor]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from numpy_lstm.roundoff import K
-from numpy_lstm.training import Step, Validation
+from numpy_lstm.training.loop import Step, Validation
 from torch_oracle.compare import Divergence
 from torch_oracle.lockstep import FACTOR, Agreement
 

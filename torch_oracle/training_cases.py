@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm.batching import Batch, pad, stream_batches
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.optimizers import SGD, Adam, AdamW
-from numpy_lstm.training import Recipe
+from numpy_lstm.training.batching import Batch, pad, stream_batches
+from numpy_lstm.training.loop import Recipe
+from numpy_lstm.training.optimizers import SGD, Adam, AdamW
 
 V, H, N, T = 5, 4, 3, 7
 

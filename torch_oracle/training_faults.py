@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy_lstm.language_model import language_model_backward
-from numpy_lstm.optimizers import (
+from numpy_lstm.training.loop import (
+    apply_gradients,
+    batch_gradients,
+    clip,
+    loss_divisor,
+    training_step,
+)
+from numpy_lstm.training.optimizers import (
     SGD,
     Adam,
     AdamW,
@@ -17,13 +24,6 @@ from numpy_lstm.optimizers import (
     clip_global_norm,
     global_norm,
     learning_rate,
-)
-from numpy_lstm.training import (
-    apply_gradients,
-    batch_gradients,
-    clip,
-    loss_divisor,
-    training_step,
 )
 from torch_oracle.faults import Fault
 from torch_oracle.injection import Edit

@@ -1,9 +1,9 @@
 """What a training program reports of its steps, and our own training in the same form.
 
 A training adapter is a function of the user's that asks for `weights`, `batches` and `recipe` by
-name: the weights to start from under `LanguageModel`'s names, a list of `numpy_lstm.batching.Batch`
-(all epochs, one after the other) and a `numpy_lstm.training.Recipe`, whose schedule is over the
-whole list. It trains on the batches in order and returns a list with one dict for each::
+name: the weights to start from under `LanguageModel`'s names, a list of batches
+(`numpy_lstm.training.batching.Batch`; all epochs, one after the other) and a recipe
+(`numpy_lstm.Recipe`), whose schedule is over the whole list. It trains on the batches in order and returns a list with one dict for each::
 
     {"weights": {...}, "loss": 1.6, "gradients": {...}, "clipped": {...}, "m": {...}, "v": {...}}
 
@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm.batching import Batch
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.optimizers import SGD, learning_rate
-from numpy_lstm.training import Position, Recipe, clip, training_step
+from numpy_lstm.training.batching import Batch
+from numpy_lstm.training.loop import Position, Recipe, clip, training_step
+from numpy_lstm.training.optimizers import SGD, learning_rate
 from torch_oracle.training_cases import TrainingCase
 
 ARGUMENTS = ("weights", "batches", "recipe")

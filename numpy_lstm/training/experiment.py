@@ -9,10 +9,10 @@ import numpy as np
 from numpy_lstm.errors import check, check_choice
 from numpy_lstm.initialization import InputInit, init_language_model
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.optimizers import SGD, Adam, AdamW, Clipping, Optimizer, Schedule
-from numpy_lstm.tasks.counting import CountingTask
-from numpy_lstm.tasks.text import TextTask, read_text
-from numpy_lstm.training import Divisor, Recipe
+from numpy_lstm.training.loop import Divisor, Recipe
+from numpy_lstm.training.optimizers import SGD, Adam, AdamW, Clipping, Optimizer, Schedule
+from numpy_lstm.training.tasks.counting import CountingTask
+from numpy_lstm.training.tasks.text import TextTask, read_text
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 DType = Literal["float32", "float64"]

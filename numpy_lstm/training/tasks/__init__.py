@@ -2,8 +2,8 @@
 
 from typing import Protocol, runtime_checkable
 
-from numpy_lstm.batching import Batch
-from numpy_lstm.vocabulary import Vocabulary
+from numpy_lstm.training.batching import Batch
+from numpy_lstm.training.vocabulary import Vocabulary
 
 
 @runtime_checkable

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from numpy_lstm.batching import Batch
 from numpy_lstm.errors import InputError, check, check_choice, check_finite, check_positive
 from numpy_lstm.language_model import (
     LanguageModel,
@@ -17,7 +16,8 @@ from numpy_lstm.language_model import (
     language_model_forward,
 )
 from numpy_lstm.lstm import Parameters
-from numpy_lstm.optimizers import (
+from numpy_lstm.training.batching import Batch
+from numpy_lstm.training.optimizers import (
     Clipping,
     Optimizer,
     OptimizerState,
@@ -27,7 +27,7 @@ from numpy_lstm.optimizers import (
     global_norm,
     learning_rate,
 )
-from numpy_lstm.tasks import Task
+from numpy_lstm.training.tasks import Task
 
 Divisor = Literal["tokens", "sequences"]
 

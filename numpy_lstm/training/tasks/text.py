@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from numpy_lstm.batching import Batch, stream_batches
 from numpy_lstm.errors import InputError, check, check_positive
-from numpy_lstm.vocabulary import Vocabulary
+from numpy_lstm.training.batching import Batch, stream_batches
+from numpy_lstm.training.vocabulary import Vocabulary
 
 
 def read_text(path: Path) -> str:

@@ -12,11 +12,11 @@ from functools import cached_property
 
 import numpy as np
 
-from numpy_lstm.batching import Batch, Tokens, batches, pad
 from numpy_lstm.errors import check, check_positive
 from numpy_lstm.language_model import LanguageModel, predict
 from numpy_lstm.lstm import Parameters
-from numpy_lstm.vocabulary import Vocabulary
+from numpy_lstm.training.batching import Batch, Tokens, batches, pad
+from numpy_lstm.training.vocabulary import Vocabulary
 
 EOS = "EOS"
 

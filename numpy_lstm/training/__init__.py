@@ -1,0 +1,1 @@
+"""Everything that makes weights out of data."""
