@@ -20,13 +20,13 @@ from safetensors import safe_open
 
 from numpy_lstm.files import write_atomically
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.arrangement import to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import Layout, NativeLSTM
-from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.native import Outputs
-from numpy_lstm.porting.table import ROWS, TABLE
-from numpy_lstm.porting.tensor_files import safetensors_bytes
+from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
+from numpy_lstm.porting.layouts.arrangement import to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM
+from numpy_lstm.porting.layouts.table import ROWS, TABLE
+from numpy_lstm.porting.proof.run_as_placed import Outputs
 from parity_tests.problems import random_parameters
 from torch_oracle.trace import Problem, torch_trace
 

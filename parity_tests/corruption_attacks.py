@@ -309,7 +309,8 @@ def hdf5_links() -> Iterator[Attack]:
 
 def tf_tricks() -> Iterator[Attack]:
     """An index, with right checksums, of shards and places that are not there."""
-    from numpy_lstm.porting import sorted_table, tf_bundle
+    from numpy_lstm.porting.formats.tensorflow import bundle as tf_bundle
+    from numpy_lstm.porting.formats.tensorflow import sorted_table
 
     facts = {"forget_bias": 1.0, "layout": "tf-basic"}
 

@@ -147,7 +147,7 @@ def onnx_model(external: str | None = None, **changes: np.ndarray) -> bytes:
 
 def tf_files() -> dict[str, bytes]:
     """A checkpoint of one BasicLSTMCell."""
-    from numpy_lstm.porting.tf_bundle import tf_bundle
+    from numpy_lstm.porting.formats.tensorflow.bundle import tf_bundle
 
     p = random_lstm(8)
     kernel = np.concatenate([p["weight_ih_l0"], p["weight_hh_l0"]], axis=1).T
@@ -277,7 +277,7 @@ def resealed(
     if name.endswith(".index"):
         from pathlib import Path
 
-        from numpy_lstm.porting import sorted_table
+        from numpy_lstm.porting.formats.tensorflow import sorted_table
 
         table = sorted_table.read_table(Path(name), data)
         key = list(table)[int(rng.integers(len(table)))]

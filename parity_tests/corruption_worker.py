@@ -18,12 +18,12 @@ import numpy as np
 import onnx
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.archive import Archive
-from numpy_lstm.porting.canonical import digest
-from numpy_lstm.porting.conversion import convert
+from numpy_lstm.porting.convert import convert
+from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
-from numpy_lstm.porting.reading import read_archive
-from numpy_lstm.porting.sources import Told
+from numpy_lstm.porting.layouts.canonical import digest
+from numpy_lstm.porting.recognise.select import Told
 from torch_oracle.torch_files import read_pt
 
 HEADROOM = 1 << 30

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from numpy_lstm.lstm import LSTM, lstm_forward
-from numpy_lstm.porting.native import Outputs
-from numpy_lstm.porting.table import TABLE
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof.run_as_placed import Outputs
 from parity_tests.frameworks import H, I, Inputs, nested, random_model
 
 Tensors = Mapping[str, np.ndarray]

@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from numpy_lstm.lstm import LSTM, lstm_forward
-from numpy_lstm.porting.arrangement import to_canonical
-from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import NativeLSTM, places
-from numpy_lstm.porting.native import Outputs, run
+from numpy_lstm.porting.layouts.arrangement import to_canonical
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.layout import NativeLSTM, places
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run
 from numpy_lstm.roundoff import Noise, distance
 
 T, N, I, H, P = 4, 2, 3, 7, 5

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting import native
-from numpy_lstm.porting.arrangement import to_canonical, to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM
-from numpy_lstm.porting.layouts import Layout, Tensor
-from numpy_lstm.porting.native import Outputs
-from numpy_lstm.porting.table import TABLE
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
+from numpy_lstm.porting.layouts.layout import Layout, Tensor
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof import run_as_placed as native
+from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K
 from parity_tests.frameworks import (
     H,

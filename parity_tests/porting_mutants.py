@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.arrangement import to_canonical, to_native
-from numpy_lstm.porting.layouts import Layout, NativeLSTM, Tensor, places
-from numpy_lstm.porting.native import Outputs, run
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, Tensor, places
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conformance import FOLDER, Inputs, load_vector
 

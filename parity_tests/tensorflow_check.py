@@ -1,7 +1,7 @@
 """One-time checks against TensorFlow itself, which the tests do without.
 
 TensorFlow's own cells, whose layouts the table knows, are run on random weights and saved by its
-own Saver; what `read_tf_bundle` reads is then run by `numpy_lstm.porting.native` and must give the
+own Saver; what `read_tf_bundle` reads is then run by `numpy_lstm.porting.proof.run_as_placed` and must give the
 same outputs. The reader and the writer of checkpoints are held against TensorFlow's, bit for bit.
 
 How to run it, in an environment of its own:
@@ -25,12 +25,12 @@ import ml_dtypes
 import numpy as np
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.arrangement import to_canonical
-from numpy_lstm.porting.canonical import Facts
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.native import Outputs, run
-from numpy_lstm.porting.table import TABLE
-from numpy_lstm.porting.tf_bundle import read_tf_bundle, tf_bundle
+from numpy_lstm.porting.formats.tensorflow.bundle import read_tf_bundle, tf_bundle
+from numpy_lstm.porting.layouts.arrangement import to_canonical
+from numpy_lstm.porting.layouts.canonical import Facts
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run
 from numpy_lstm.roundoff import K, Noise, distance
 
 os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}

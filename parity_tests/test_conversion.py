@@ -12,20 +12,20 @@ from numpy_lstm import files as file_module
 from numpy_lstm.errors import InputError
 from numpy_lstm.files import write_atomically
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting import conversion
-from numpy_lstm.porting.arrangement import to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.conversion import check_files, convert
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.npz_files import npz_bytes, read_npz
-from numpy_lstm.porting.proof import Inputs, prove
-from numpy_lstm.porting.reading import read_archive
-from numpy_lstm.porting.records import proof_path, sha256
-from numpy_lstm.porting.sources import Told, read_lstm
-from numpy_lstm.porting.table import TABLE
-from numpy_lstm.porting.tensor_files import safetensors_bytes
-from numpy_lstm.porting.tf_bundle import data_of, tf_bundle
+from numpy_lstm.porting import convert as conversion
+from numpy_lstm.porting.convert import check_files, convert
+from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
+from numpy_lstm.porting.formats.read import read_archive
+from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
+from numpy_lstm.porting.formats.tensorflow.bundle import data_of, tf_bundle
+from numpy_lstm.porting.layouts.arrangement import to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof.proof import Inputs, prove
+from numpy_lstm.porting.proof.record import proof_path, sha256
+from numpy_lstm.porting.recognise.select import Told, read_lstm
 from parity_tests.problems import random_parameters
 
 PASSED = "the recorded proof passed"

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.arrangement import to_canonical, to_native
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.native import Outputs
-from numpy_lstm.porting.table import TABLE
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K
 from parity_tests.framework_runners import (
     Runner,

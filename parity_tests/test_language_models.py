@@ -15,7 +15,7 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.language_model import LanguageModel, lstm_parameters, predict
 from numpy_lstm.loss import log_softmax
-from numpy_lstm.porting.canonical import digest
+from numpy_lstm.porting.layouts.canonical import digest
 from numpy_lstm.roundoff import K, distance
 from numpy_lstm.training import sampling
 from numpy_lstm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.arrangement import to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM, digest
-from numpy_lstm.porting.npz_files import npz_bytes, read_npz
-from numpy_lstm.porting.reading import read_archive
-from numpy_lstm.porting.table import TABLE
+from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
+from numpy_lstm.porting.formats.read import read_archive
+from numpy_lstm.porting.layouts.arrangement import to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, digest
+from numpy_lstm.porting.layouts.table import TABLE
 from parity_tests.problems import random_parameters
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "port.py"

@@ -17,17 +17,17 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting import hdf5_files, hdf5_listing
-from numpy_lstm.porting.arrangement import to_canonical, to_native
-from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, Facts, digest
-from numpy_lstm.porting.conversion import convert
-from numpy_lstm.porting.keras_files import keras_2_weights, keras_weights, read_keras
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.native import run
-from numpy_lstm.porting.recognition import recognise, unsaid
-from numpy_lstm.porting.sources import Told, read_lstm
-from numpy_lstm.porting.table import TABLE
+from numpy_lstm.porting.convert import convert
+from numpy_lstm.porting.formats.keras import hdf5_files, hdf5_listing
+from numpy_lstm.porting.formats.keras.files import keras_2_weights, keras_weights, read_keras
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, Facts, digest
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof.run_as_placed import run
+from numpy_lstm.porting.recognise.recognition import recognise, unsaid
+from numpy_lstm.porting.recognise.select import Told, read_lstm
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA
 from parity_tests.problems import random_parameters

@@ -11,13 +11,13 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.arrangement import to_canonical, to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM, Facts, digest
-from numpy_lstm.porting.layouts import Layout, NativeLSTM, Tensor, places
-from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.native import activation, run
-from numpy_lstm.porting.proof import NAMES, Inputs, prove, run_canonical, verdict
-from numpy_lstm.porting.table import ROWS, TABLE
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts, digest
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, Tensor, places
+from numpy_lstm.porting.layouts.table import ROWS, TABLE
+from numpy_lstm.porting.proof.proof import NAMES, Inputs, prove, run_canonical, verdict
+from numpy_lstm.porting.proof.run_as_placed import activation, run
 from numpy_lstm.roundoff import K, distance
 from parity_tests.conformance import FOLDER, load_vector, vector_of
 from parity_tests.porting_mutants import Mutant, equivalent, killed, mutants, noise_of

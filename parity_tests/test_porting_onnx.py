@@ -16,13 +16,13 @@ from onnx import helper, numpy_helper
 from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.lstm import LSTM, lstm_forward
-from numpy_lstm.porting.arrangement import sizes_of, to_canonical, to_native
-from numpy_lstm.porting.canonical import SIGMOID_TANH, CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.native import Step, run
-from numpy_lstm.porting.onnx_files import onnx_model, read_onnx
-from numpy_lstm.porting.recognition import recognise
-from numpy_lstm.porting.table import TABLE
+from numpy_lstm.porting.formats.onnx.files import onnx_model, read_onnx
+from numpy_lstm.porting.layouts.arrangement import sizes_of, to_canonical, to_native
+from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof.run_as_placed import Step, run
+from numpy_lstm.porting.recognise.recognition import recognise
 from numpy_lstm.roundoff import K, Noise, distance, distances
 from parity_tests.conftest import DATA
 from parity_tests.problems import random_parameters

@@ -14,15 +14,21 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.language_model import LanguageModel, language_model_forward
-from numpy_lstm.porting import tf_bundle as bundle
-from numpy_lstm.porting.arrangement import to_canonical
-from numpy_lstm.porting.canonical import Facts
-from numpy_lstm.porting.crc32c import crc32c, masked
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.sorted_table import MAGIC, TRAILER, block_of, varint_of, with_trailer
-from numpy_lstm.porting.table import TABLE
-from numpy_lstm.porting.tf_bundle import read_tf_bundle, tf_bundle
+from numpy_lstm.porting.formats.tensorflow import bundle
+from numpy_lstm.porting.formats.tensorflow.bundle import read_tf_bundle, tf_bundle
+from numpy_lstm.porting.formats.tensorflow.crc32c import crc32c, masked
+from numpy_lstm.porting.formats.tensorflow.sorted_table import (
+    MAGIC,
+    TRAILER,
+    block_of,
+    varint_of,
+    with_trailer,
+)
+from numpy_lstm.porting.layouts.arrangement import to_canonical
+from numpy_lstm.porting.layouts.canonical import Facts
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.roundoff import K, distance
 from parity_tests.conftest import DATA
 

@@ -19,12 +19,12 @@ from torch import nn
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM, lstm_forward
-from numpy_lstm.porting.arrangement import to_canonical, to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM, digest
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.native import Outputs
-from numpy_lstm.porting.table import TABLE
-from numpy_lstm.porting.tensor_files import read_safetensors, safetensors_bytes
+from numpy_lstm.porting.formats.safetensors_file import read_safetensors, safetensors_bytes
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, digest
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA
 from torch_oracle.torch_files import module_archive, pt_bytes, read_pt, to_array, to_tensor

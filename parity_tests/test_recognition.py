@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.archive import Archive
-from numpy_lstm.porting.arrangement import to_canonical, to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts import Layout, NativeLSTM, places
-from numpy_lstm.porting.losses import fitted
-from numpy_lstm.porting.recognition import recognise
-from numpy_lstm.porting.table import ROWS
+from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, places
+from numpy_lstm.porting.layouts.table import ROWS
+from numpy_lstm.porting.recognise.recognition import recognise
 from parity_tests.problems import random_parameters
 
 FILES = 50

@@ -13,9 +13,9 @@ import pytest
 import safetensors.numpy
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.archive import Archive
-from numpy_lstm.porting.reading import FORMATS, read_archive
-from numpy_lstm.porting.tensor_files import (
+from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.read import FORMATS, read_archive
+from numpy_lstm.porting.formats.safetensors_file import (
     npz_bytes,
     read_json,
     read_npz,

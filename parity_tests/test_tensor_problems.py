@@ -7,15 +7,15 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.archive import Archive
-from numpy_lstm.porting.arrangement import to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.npz_file import npz_bytes
 from numpy_lstm.porting.inspection import inspect
-from numpy_lstm.porting.npz_files import npz_bytes
-from numpy_lstm.porting.problems import expected_of, problems
-from numpy_lstm.porting.recognition import recognise
-from numpy_lstm.porting.sources import Told, lstm_of, read_lstm
-from numpy_lstm.porting.table import ROWS, TABLE
+from numpy_lstm.porting.layouts.arrangement import to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.table import ROWS, TABLE
+from numpy_lstm.porting.recognise.defects import expected_of, problems
+from numpy_lstm.porting.recognise.recognition import recognise
+from numpy_lstm.porting.recognise.select import Told, lstm_of, read_lstm
 from parity_tests.problems import random_parameters
 from parity_tests.test_recognition import random_file, random_model
 

@@ -19,15 +19,15 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from numpy_lstm.errors import one_line_errors
-from numpy_lstm.porting.archive import Archive
-from numpy_lstm.porting.conversion import Checked, check_files, convert
+from numpy_lstm.porting.convert import Checked, check_files, convert
+from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
-from numpy_lstm.porting.layouts import NativeLSTM
-from numpy_lstm.porting.proof import OtherSizes, Proof, prove, verdict
-from numpy_lstm.porting.reading import read_archive
-from numpy_lstm.porting.records import proof_path
-from numpy_lstm.porting.sources import Told, lstm_of, read_lstm
-from numpy_lstm.porting.table import ROWS
+from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.table import ROWS
+from numpy_lstm.porting.proof.proof import OtherSizes, Proof, prove, verdict
+from numpy_lstm.porting.proof.record import proof_path
+from numpy_lstm.porting.recognise.select import Told, lstm_of, read_lstm
 from numpy_lstm.roundoff import K
 
 Activations = tuple[str, str, str]

@@ -27,9 +27,9 @@ import numpy as np
 
 from numpy_lstm.errors import check, check_choice
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.arrangement import canonical_parameters, to_native
-from numpy_lstm.porting.canonical import CanonicalLSTM
-from numpy_lstm.porting.layouts import GATES, Layout, NativeLSTM, Tensor, places
+from numpy_lstm.porting.layouts.arrangement import canonical_parameters, to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
+from numpy_lstm.porting.layouts.layout import GATES, Layout, NativeLSTM, Tensor, places
 
 Arrays = Mapping[str, np.ndarray]
 Orientation = Literal["columns", "rows", "linear"]

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from numpy_lstm.errors import InputError, check
-from numpy_lstm.porting.archive import Archive, check_declared
-from numpy_lstm.porting.file_checks import (
+from numpy_lstm.porting.formats.archive import Archive, check_declared
+from numpy_lstm.porting.formats.checks import (
     check_is_file,
     check_name,
     check_tensors,

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm.porting.archive import Archive
-from numpy_lstm.porting.problems import expected_of, problems
-from numpy_lstm.porting.recognition import Finding, own_tensors, recognise, unsaid
+from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.recognise.defects import expected_of, problems
+from numpy_lstm.porting.recognise.recognition import Finding, own_tensors, recognise, unsaid
 
 SHOWN = 6
 """Layouts that are listed for an LSTM, each with its likeliest reading."""

@@ -15,7 +15,7 @@ from numpy_lstm.errors import InputError, check, check_parameters
 from numpy_lstm.files import write_atomically
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import Parameters
-from numpy_lstm.porting.tensor_files import safetensors_bytes
+from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
 from numpy_lstm.training.vocabulary import Vocabulary
 
 FORMAT = "numpy_lstm.language_model/1"

@@ -1,0 +1,1 @@
+"""Weights of other frameworks: inspected, converted with a proof, checked again."""

@@ -1,0 +1,1 @@
+"""Files that hold named tensors: one module or folder for each container."""

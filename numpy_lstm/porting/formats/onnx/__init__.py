@@ -1,0 +1,1 @@
+"""ONNX models: LSTM nodes found in graphs, and models written."""

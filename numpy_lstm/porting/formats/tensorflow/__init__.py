@@ -1,0 +1,1 @@
+"""TensorFlow's checkpoints, read and written without TensorFlow."""

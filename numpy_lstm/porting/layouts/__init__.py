@@ -1,0 +1,1 @@
+"""How each framework lays an LSTM's weights out: one row a framework."""

@@ -1,0 +1,1 @@
+"""Proof that converted weights compute what the original ones did."""

@@ -1,0 +1,1 @@
+"""Which LSTMs a file holds, in whose layout, and what is wrong with their tensors."""
