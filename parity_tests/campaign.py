@@ -20,8 +20,8 @@ from threadpoolctl import ThreadpoolController
 
 from numpy_lstm.roundoff import K
 from parity_tests.problems import random_problem
-from torch_oracle.compare import Comparison, check_parity
-from torch_oracle.trace import Problem
+from torch_oracle.proof.compare import Comparison, check_parity
+from torch_oracle.proof.trace import Problem
 
 SCALES = (0.05, 1.0, 8.0, 30.0, 1e3)
 """Sizes of the weights, in units of 1 / sqrt(fan-in)."""

@@ -5,7 +5,7 @@
 Each file holds the tensors of one LSTM under their framework's names, beside `input/x` [T, N, I],
 `input/h0`, `input/c0`, `output/y`, `output/h_n` and `output/c_n`, in float64; its metadata say the
 layout, the prefixes, the directions, the forget bias and the activations. The outputs are torch's,
-by `torch_oracle.trace`; nothing of this package computes them. A program that loads such weights
+by `torch_oracle.proof.trace`; nothing of this package computes them. A program that loads such weights
 and gives these outputs, to within K roundoffs, reads the layout rightly: T, N, I and H differ,
 nothing is zero, and three layers in both directions are used where the layout has them.
 """
@@ -28,7 +28,7 @@ from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from parity_tests.problems import random_parameters
-from torch_oracle.trace import Problem, torch_trace
+from torch_oracle.proof.trace import Problem, torch_trace
 
 FOLDER = Path(__file__).parent / "vectors"
 T, N, I, H, P = 4, 2, 3, 5, 4

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from numpy_lstm.lstm import lstm_backward, lstm_forward
-from torch_oracle.problems import random_parameters, random_problem
-from torch_oracle.trace import Problem, contribution
+from torch_oracle.proof.random_problems import random_parameters, random_problem
+from torch_oracle.proof.trace import Problem, contribution
 
 __all__ = ["public_totals", "random_parameters", "random_problem"]
 

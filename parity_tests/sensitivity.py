@@ -25,8 +25,8 @@ from numpy_lstm.lstm import lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
-from torch_oracle.compare import Comparison, compare, deviations
-from torch_oracle.trace import Problem, Trace, in_dtype, numpy_trace, torch_trace
+from torch_oracle.proof.compare import Comparison, compare, deviations
+from torch_oracle.proof.trace import Problem, Trace, in_dtype, numpy_trace, torch_trace
 
 FORWARD = ("i", "f", "g", "o")
 """Gate values, as `layer._advance` calls them."""

@@ -14,8 +14,8 @@ from parity_tests import handwritten
 from parity_tests.problems import random_problem
 from torch_oracle.adapters import adapter, adapter_of, load
 from torch_oracle.layouts import ColumnVectors, GatePairs, Stacked
+from torch_oracle.proof.trace import numpy_trace
 from torch_oracle.returned import Complaint
-from torch_oracle.trace import numpy_trace
 from torch_oracle.verification import verify
 
 RIGHT = [

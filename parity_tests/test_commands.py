@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from numpy_lstm.training.checkpoint import load_checkpoint
-from torch_oracle.lockstep import FACTOR
+from torch_oracle.lockstep.follow import FACTOR
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = ("--hidden-size", "8", "--num-sequences", "50", "--n-max", "4")

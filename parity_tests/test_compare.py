@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import torch_oracle.compare
+import torch_oracle.proof.compare
 from numpy_lstm.fast import layer
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
-from torch_oracle.compare import Comparison, check_parity, compare, deviations, order
-from torch_oracle.trace import Problem, Trace, in_dtype, moved, numpy_trace, torch_trace
+from torch_oracle.proof.compare import Comparison, check_parity, compare, deviations, order
+from torch_oracle.proof.trace import Problem, Trace, in_dtype, moved, numpy_trace, torch_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -226,7 +226,7 @@ def test_more_twins_decide_where_few_find_something_too_far(monkeypatch):
         asked.append(first)
         return deviations(*arguments, first=first, **keywords) if first else []
 
-    monkeypatch.setattr(torch_oracle.compare, "deviations", unlucky)
+    monkeypatch.setattr(torch_oracle.proof.compare, "deviations", unlucky)
     problem = one_unit(np.float64)
     comparison = check_parity(problem)
     assert asked == [0, 4]

@@ -22,8 +22,8 @@ from torch_oracle.cell_faults import ALIASING
 from torch_oracle.diagnosis import NAMING, PROBES, diagnose
 from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import Edit
-from torch_oracle.problems import random_problem
-from torch_oracle.trace import Trace
+from torch_oracle.proof.random_problems import random_problem
+from torch_oracle.proof.trace import Trace
 from torch_oracle.verification import verify
 
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}

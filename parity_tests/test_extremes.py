@@ -16,9 +16,9 @@ from numpy_lstm.lstm import LSTM, dropout_masks, lstm_forward
 from numpy_lstm.roundoff import K, Noise, distance, distances
 from parity_tests.problems import public_totals, random_problem
 from parity_tests.test_cell import OPTIONS
-from torch_oracle.compare import check_parity
-from torch_oracle.module import module_totals
-from torch_oracle.trace import CONTRIBUTIONS, in_dtype, moved, numpy_trace, torch_trace
+from torch_oracle.proof.compare import check_parity
+from torch_oracle.proof.nn_lstm import module_totals
+from torch_oracle.proof.trace import CONTRIBUTIONS, in_dtype, moved, numpy_trace, torch_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

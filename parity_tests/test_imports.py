@@ -30,7 +30,7 @@ def test_no_module_of_numpy_lstm_loads_torch_or_what_only_commands_need():
 
 
 def test_the_probe_would_notice():
-    assert loaded_by(["torch_oracle.oracle"]) == "['torch']"
+    assert loaded_by(["torch_oracle.proof.lstmcell_model"]) == "['torch']"
 
 
 ARITHMETIC = {
@@ -59,7 +59,7 @@ def test_the_torch_trace_calls_no_arithmetic_of_numpy_lstm(monkeypatch):
 
     from numpy_lstm import activations, language_model, loss, lstm
     from parity_tests.problems import random_problem
-    from torch_oracle.trace import torch_trace
+    from torch_oracle.proof.trace import torch_trace
 
     problem = random_problem(0, model=True)
     expected = torch_trace(problem)
@@ -67,7 +67,7 @@ def test_the_torch_trace_calls_no_arithmetic_of_numpy_lstm(monkeypatch):
     def broken(*_, **__):
         raise AssertionError("the oracle called hand-written arithmetic")
 
-    import torch_oracle.trace as trace
+    import torch_oracle.proof.trace as trace
 
     for module in (activations, language_model, loss, lstm, trace):
         for name, value in vars(module).copy().items():

@@ -24,10 +24,10 @@ from numpy_lstm.training.loop import train
 from numpy_lstm.training.vocabulary import Vocabulary
 from parity_tests.problems import random_parameters, random_problem
 from torch_oracle import language_models
-from torch_oracle.compare import deviations
 from torch_oracle.language_models import TorchLanguageModel, from_torch, generate, to_torch
+from torch_oracle.proof.compare import deviations
+from torch_oracle.proof.trace import in_dtype, torch_trace
 from torch_oracle.torch_files import pt_bytes, read_pt, to_array, to_tensor
-from torch_oracle.trace import in_dtype, torch_trace
 
 DTYPES = [np.float32, np.float64]
 README = """

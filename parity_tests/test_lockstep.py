@@ -13,8 +13,8 @@ from numpy_lstm.training.optimizers import Adam
 from numpy_lstm.training.tasks.text import TextTask
 from parity_tests.planting import planted
 from torch_oracle.faults import faulty
-from torch_oracle.lockstep import FACTOR, Agreement, lockstep
-from torch_oracle.report import LockstepSummary
+from torch_oracle.lockstep.follow import FACTOR, Agreement, lockstep
+from torch_oracle.lockstep.report import LockstepSummary
 from torch_oracle.training_faults import TRAINING_FAULTS
 
 SMALL = CountingExperiment(

@@ -13,9 +13,9 @@ from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K, distance
 from parity_tests.problems import public_totals, random_problem
-from torch_oracle.compare import check_parity, deviations
-from torch_oracle.module import module_totals
-from torch_oracle.trace import Problem, contribution
+from torch_oracle.proof.compare import check_parity, deviations
+from torch_oracle.proof.nn_lstm import module_totals
+from torch_oracle.proof.trace import Problem, contribution
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 

@@ -9,9 +9,9 @@ import torch
 from numpy_lstm.roundoff import K, distance
 from numpy_lstm.training.batching import Batch
 from parity_tests.problems import random_problem
-from torch_oracle.compare import check_parity, compare, deviations
-from torch_oracle.oracle import Oracle
-from torch_oracle.trace import (
+from torch_oracle.proof.compare import check_parity, compare, deviations
+from torch_oracle.proof.lstmcell_model import Oracle
+from torch_oracle.proof.trace import (
     CONTRIBUTIONS,
     GRADIENTS,
     VALUES,
@@ -20,7 +20,7 @@ from torch_oracle.trace import (
     numpy_trace,
     torch_trace,
 )
-from torch_oracle.witnesses import (
+from torch_oracle.proof.witnesses import (
     complex_step,
     complex_step_gradient,
     differentiable,

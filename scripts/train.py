@@ -103,8 +103,11 @@ class Run:
         if not self.output.oracle:
             yield from ((record, None) for record in records)
             return
-        from torch_oracle.lockstep import lockstep, parity_worker  # only here is torch needed
-        from torch_oracle.report import LockstepSummary
+        from torch_oracle.lockstep.follow import (  # only here is torch needed
+            lockstep,
+            parity_worker,
+        )
+        from torch_oracle.lockstep.report import LockstepSummary
 
         self.summary = LockstepSummary()
         with parity_worker(self.output.threads) as worker:
@@ -219,7 +222,7 @@ def report(run: Run) -> bool:
         run.console.print(table)
     if run.summary is None:
         return True
-    from torch_oracle.report import Verdict, verdict_table
+    from torch_oracle.lockstep.report import Verdict, verdict_table
 
     verdicts = run.summary.verdicts()
     if excess is not None:

@@ -36,9 +36,9 @@ from torch import nn
 
 from numpy_lstm.errors import InputError, check, check_choice
 from torch_oracle.module_adapters import Wrapped, wrap
-from torch_oracle.problems import Sizes, random_problem, random_sizes
+from torch_oracle.proof.random_problems import Sizes, random_problem, random_sizes
+from torch_oracle.proof.trace import Problem, Trace
 from torch_oracle.returned import Complaint, Known, Returned, close_match, known, trace_of
-from torch_oracle.trace import Problem, Trace
 
 Form = Literal["layer", "language model"]
 Loss = Literal["mean", "sum"]

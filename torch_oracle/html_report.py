@@ -20,11 +20,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy_lstm.roundoff import K
 from torch_oracle import diagnosis_report
 from torch_oracle.catalogue import LEGEND
-from torch_oracle.compare import Comparison, order
 from torch_oracle.diagnosis import Diagnosis
 from torch_oracle.injection import Edit
+from torch_oracle.proof.compare import Comparison, order
+from torch_oracle.proof.trace import Trace
 from torch_oracle.returned import Complaint
-from torch_oracle.trace import Trace
 from torch_oracle.verification import Result, Verification, sentence
 from torch_oracle.verification_report import shown
 

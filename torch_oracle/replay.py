@@ -28,8 +28,8 @@ from numpy_lstm.unrolled import (
     unrolled_lstm_backward,
     unrolled_lstm_forward,
 )
-from torch_oracle.trace import Problem, Trace, contribution, label
-from torch_oracle.witnesses import STEP, differentiable, with_inputs
+from torch_oracle.proof.trace import Problem, Trace, contribution, label
+from torch_oracle.proof.witnesses import STEP, differentiable, with_inputs
 
 
 def unrolled_trace(problem: Problem) -> Trace:

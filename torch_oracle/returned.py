@@ -9,7 +9,7 @@ import numpy as np
 
 from numpy_lstm.errors import Shape
 from numpy_lstm.language_model import LanguageModel
-from torch_oracle.trace import GRADIENTS, VALUES, Problem, Trace, contribution
+from torch_oracle.proof.trace import GRADIENTS, VALUES, Problem, Trace, contribution
 
 
 class Complaint(Exception):

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from numpy_lstm.roundoff import K, distances
-from torch_oracle.compare import TWINS, deviations, plain
-from torch_oracle.lockstep import norm_roundoffs, torch_clip, torch_optimizer
-from torch_oracle.oracle import Oracle
-from torch_oracle.trace import Problem, Trace, contribution, torch_trace
+from torch_oracle.lockstep.follow import norm_roundoffs, torch_clip, torch_optimizer
+from torch_oracle.proof.compare import TWINS, deviations, plain
+from torch_oracle.proof.lstmcell_model import Oracle
+from torch_oracle.proof.trace import Problem, Trace, contribution, torch_trace
 from torch_oracle.training_cases import TrainingCase, training_cases
 from torch_oracle.training_reports import Report, TrainingAdapter, moments, run_adapter
 

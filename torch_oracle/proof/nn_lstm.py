@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from numpy_lstm.lstm import LSTM
-from torch_oracle.trace import Problem, contribution, gradient
+from torch_oracle.proof.trace import Problem, contribution, gradient
 
 
 def torch_lstm(config: LSTM, parameters: Mapping[str, np.ndarray]) -> nn.LSTM:

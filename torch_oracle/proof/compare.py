@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from numpy_lstm.roundoff import K, Noise, amplitude, distances
-from torch_oracle.trace import (
+from torch_oracle.proof.trace import (
     CONTRIBUTIONS,
     GRADIENTS,
     VALUES,

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from numpy_lstm.roundoff import K
 from numpy_lstm.training.loop import Step, Validation
-from torch_oracle.compare import Divergence
-from torch_oracle.lockstep import FACTOR, Agreement
+from torch_oracle.lockstep.follow import FACTOR, Agreement
+from torch_oracle.proof.compare import Divergence
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from numpy_lstm.language_model import LanguageModel, language_model_forward
 from numpy_lstm.lstm import lstm_forward
-from torch_oracle.trace import Problem, contribution
+from torch_oracle.proof.trace import Problem, contribution
 
 STEP = 1e-200
 

@@ -26,7 +26,7 @@ from numpy_lstm.language_model import (
 )
 from numpy_lstm.lstm import LSTM, named_gradients, packed_backward, packed_forward
 from numpy_lstm.roundoff import Noise
-from torch_oracle.arithmetic import Arithmetic, Exact, Kernel, Noisy, Tensors, composed_cell
+from torch_oracle.proof.arithmetic import Arithmetic, Exact, Kernel, Noisy, Tensors, composed_cell
 
 GATES = ("i", "f", "g", "o")
 VALUES = ("a_i", "a_f", "a_g", "i", "f", "g", "c", "a_o", "o", "h")

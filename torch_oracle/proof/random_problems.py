@@ -9,7 +9,7 @@ import numpy as np
 from numpy_lstm.errors import Shape
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM, dropout_masks
-from torch_oracle.trace import Problem
+from torch_oracle.proof.trace import Problem
 
 Sizes = tuple[int, int, int, int]
 """(T, N, I, H)."""

@@ -40,9 +40,9 @@ from numpy_lstm.training.loop import (
 )
 from numpy_lstm.training.optimizers import SGD, Adam, Optimizer
 from numpy_lstm.training.tasks import Task
-from torch_oracle.compare import Comparison, check_parity
-from torch_oracle.oracle import Oracle, oracle_loss
-from torch_oracle.trace import Problem
+from torch_oracle.proof.compare import Comparison, check_parity
+from torch_oracle.proof.lstmcell_model import Oracle, oracle_loss
+from torch_oracle.proof.trace import Problem
 
 FACTOR = 4.0
 """Largest allowed ratio of divergence and noise floor."""

@@ -1,0 +1,1 @@
+"""PyTorch and NumPy trained side by side, from the same weights on the same batches."""
