@@ -12,11 +12,11 @@ import torch
 from numpy_lstm.errors import InputError
 from parity_tests import handwritten
 from parity_tests.problems import random_problem
-from torch_oracle.adapters import adapter, adapter_of, load
-from torch_oracle.layouts import ColumnVectors, GatePairs, Stacked
 from torch_oracle.proof.trace import numpy_trace
-from torch_oracle.returned import Complaint
-from torch_oracle.verification import verify
+from torch_oracle.verify.adapters import adapter, adapter_of, load
+from torch_oracle.verify.hand_layouts import ColumnVectors, GatePairs, Stacked
+from torch_oracle.verify.results import Complaint
+from torch_oracle.verify.verification import verify
 
 RIGHT = [
     "our_layer",

@@ -16,7 +16,6 @@ from numpy_lstm.language_model import language_model_backward, language_model_fo
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.unrolled import unrolled_lstm_backward, unrolled_lstm_forward
 from parity_tests.fault_campaign import NOVEL, Plain, active_form, differ, faulty_trace
-from torch_oracle.adapters import adapter_of
 from torch_oracle.catalogue import CELL_FAULTS
 from torch_oracle.cell_faults import ALIASING
 from torch_oracle.diagnosis import NAMING, PROBES, diagnose
@@ -24,7 +23,8 @@ from torch_oracle.faults import Fault, faulty
 from torch_oracle.injection import Edit
 from torch_oracle.proof.random_problems import random_problem
 from torch_oracle.proof.trace import Trace
-from torch_oracle.verification import verify
+from torch_oracle.verify.adapters import adapter_of
+from torch_oracle.verify.verification import verify
 
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}
 

@@ -14,15 +14,15 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import K
 from parity_tests import handwritten
 from torch_oracle import __main__ as command_line
-from torch_oracle import verification
 from torch_oracle.__main__ import Catalogue, Diagnose, Verify
-from torch_oracle.adapters import adapter_of
 from torch_oracle.catalogue import CELL_FAULTS, FAULTS, catalogue
 from torch_oracle.diagnosis import Diagnosis, Finding, diagnose
 from torch_oracle.diagnosis_report import AUTOGRAD, diagnosis_json, print_diagnosis
-from torch_oracle.html_report import Cell, page, rows, summary, telling
-from torch_oracle.returned import Complaint
-from torch_oracle.verification import Case, collect, judge, verify
+from torch_oracle.html_report.page import Cell, page, rows, summary, telling
+from torch_oracle.verify import verification
+from torch_oracle.verify.adapters import adapter_of
+from torch_oracle.verify.results import Complaint
+from torch_oracle.verify.verification import Case, collect, judge, verify
 
 ROOT = Path(__file__).parents[1]
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}

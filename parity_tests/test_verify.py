@@ -15,8 +15,8 @@ import torch
 from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import K
 from parity_tests import handwritten
-from torch_oracle.adapters import adapter, adapter_of, load
-from torch_oracle.verification import SCALES, Case, cases, judge, verify
+from torch_oracle.verify.adapters import adapter, adapter_of, load
+from torch_oracle.verify.verification import SCALES, Case, cases, judge, verify
 
 ROOT = Path(__file__).parents[1]
 OURS = adapter_of(handwritten.our_layer, "ours")

@@ -46,8 +46,8 @@ def _pt_bytes(native: NativeLSTM) -> bytes:
 
 
 def _module_archive(spec: str) -> Archive:
-    from torch_oracle.adapters import imported
     from torch_oracle.torch_files import module_archive
+    from torch_oracle.verify.adapters import imported
 
     return module_archive(imported(spec))
 

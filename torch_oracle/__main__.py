@@ -17,15 +17,15 @@ from threadpoolctl import threadpool_limits
 
 from numpy_lstm.errors import InputError, check, one_line_errors
 from numpy_lstm.files import write_atomically
-from torch_oracle.adapters import Adapter, imported, load
 from torch_oracle.catalogue import catalogue
 from torch_oracle.diagnosis import Diagnosis, diagnose
 from torch_oracle.diagnosis_report import diagnosis_json, print_diagnosis, print_training_diagnosis
-from torch_oracle.html_report import page
-from torch_oracle.returned import Complaint
+from torch_oracle.html_report.page import page
 from torch_oracle.training_diagnosis import diagnose_training
-from torch_oracle.verification import verify
-from torch_oracle.verification_report import line, print_verification
+from torch_oracle.verify.adapters import Adapter, imported, load
+from torch_oracle.verify.results import Complaint
+from torch_oracle.verify.terminal import line, print_verification
+from torch_oracle.verify.verification import verify
 
 ADVICE = "run `python -m torch_oracle verify` on the same adapter to see which."
 

@@ -11,7 +11,7 @@ from torch_oracle.diagnosis import NAMING, Diagnosis, Finding
 from torch_oracle.faults import Fault
 from torch_oracle.proof.compare import plain
 from torch_oracle.training_diagnosis import TrainingDiagnosis, TrainingFinding
-from torch_oracle.verification_report import line, shown
+from torch_oracle.verify.terminal import line, shown
 
 AUTOGRAD = (
     "The gradients are the exact derivative of this wrong forward pass: only the forward pass"

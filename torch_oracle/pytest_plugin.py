@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from torch_oracle.adapters import Adapter
-    from torch_oracle.verification import Case, Result
+    from torch_oracle.verify.adapters import Adapter
+    from torch_oracle.verify.verification import Case, Result
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,9 +57,9 @@ class AdapterNode(pytest.Collector):
 
     def _items(self) -> Iterator["TensorItem"]:
         from numpy_lstm.errors import InputError
-        from torch_oracle.adapters import load
-        from torch_oracle.returned import Complaint
-        from torch_oracle.verification import cases
+        from torch_oracle.verify.adapters import load
+        from torch_oracle.verify.results import Complaint
+        from torch_oracle.verify.verification import cases
 
         try:
             self._adapter = load(self.name)
@@ -82,7 +82,7 @@ class AdapterNode(pytest.Collector):
 
     def result(self, case: "Case") -> "Result":
         """What came of the case."""
-        from torch_oracle.verification import judge
+        from torch_oracle.verify.verification import judge
 
         assert self._adapter is not None
         if case not in self._results:
@@ -110,7 +110,7 @@ class TensorItem(pytest.Item):
         """Raise `Wrong` with the sentence of the divergence, or of the complaint."""
         if self._case is None:
             raise Wrong(self._refusal)
-        from torch_oracle.verification import sentence
+        from torch_oracle.verify.verification import sentence
 
         result, tensor = self.parent.result(self._case), self._tensor
         complained = f"{self.parent.name} {result.complaint}"

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from numpy_lstm.roundoff import K
-from torch_oracle.verification import Case, Verification, sentence
+from torch_oracle.verify.verification import Case, Verification, sentence
 
 
 def print_verification(verification: Verification, console: Console) -> None:

@@ -24,9 +24,9 @@ from torch_oracle.diagnosis import Diagnosis
 from torch_oracle.injection import Edit
 from torch_oracle.proof.compare import Comparison, order
 from torch_oracle.proof.trace import Trace
-from torch_oracle.returned import Complaint
-from torch_oracle.verification import Result, Verification, sentence
-from torch_oracle.verification_report import shown
+from torch_oracle.verify.results import Complaint
+from torch_oracle.verify.terminal import shown
+from torch_oracle.verify.verification import Result, Verification, sentence
 
 LEVELS = (1.0, K, 1e4, 1e8, 1e12, 1e14, 1e16)
 """Upper ends of the heat map's colours; the last has none."""

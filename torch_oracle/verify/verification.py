@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from numpy_lstm.roundoff import K
-from torch_oracle.adapters import COTANGENTS, OPTIONAL, Adapter
 from torch_oracle.proof import compare
 from torch_oracle.proof.compare import Comparison, Divergence, plain
 from torch_oracle.proof.random_problems import Sizes, loud
 from torch_oracle.proof.trace import Problem, Trace, in_dtype
-from torch_oracle.returned import Complaint, Returned
+from torch_oracle.verify.adapters import COTANGENTS, OPTIONAL, Adapter
+from torch_oracle.verify.results import Complaint, Returned
 
 Mode = Literal["quick", "full"]
 QUICK: tuple[tuple[Sizes, str, float], ...] = (

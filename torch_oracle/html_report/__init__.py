@@ -1,0 +1,1 @@
+"""A verdict on somebody's LSTM as one page of HTML."""

@@ -1,0 +1,1 @@
+"""Is somebody's LSTM right? Adapters, cases and a verdict."""
