@@ -18,15 +18,15 @@ from rich.table import Table
 
 from numpy_lstm.cell import cell_backward, cell_forward
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
-from torch_oracle.catalogue import CELL_FAULTS
-from torch_oracle.cell_faults import BACKWARD, ORDERS
-from torch_oracle.diagnosis import Diagnosis, diagnose
-from torch_oracle.faults import Fault, faulty
-from torch_oracle.injection import CannotEdit, Edit
+from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
+from torch_oracle.diagnose.faults.cell_faults import BACKWARD, ORDERS
+from torch_oracle.diagnose.faults.fault import Fault, faulty
+from torch_oracle.diagnose.injection import CannotEdit, Edit
+from torch_oracle.diagnose.replay import unrolled_trace
+from torch_oracle.diagnose.search import Diagnosis, diagnose
 from torch_oracle.proof.compare import Comparison, compare, deviations
 from torch_oracle.proof.random_problems import Sizes, loud, random_problem
 from torch_oracle.proof.trace import Problem, Trace, in_dtype, torch_trace
-from torch_oracle.replay import unrolled_trace
 
 FORMS = {
     "layer": {},

@@ -8,9 +8,9 @@ from numpy_lstm.cell import CellWeights, cell_backward, cell_forward
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K, distance
 from parity_tests.problems import public_totals, random_problem
+from torch_oracle.diagnose.replay import unrolled_trace
 from torch_oracle.proof.compare import compare, deviations
 from torch_oracle.proof.trace import numpy_trace, torch_trace
-from torch_oracle.replay import unrolled_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -16,11 +16,11 @@ from numpy_lstm.language_model import language_model_backward, language_model_fo
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.unrolled import unrolled_lstm_backward, unrolled_lstm_forward
 from parity_tests.fault_campaign import NOVEL, Plain, active_form, differ, faulty_trace
-from torch_oracle.catalogue import CELL_FAULTS
-from torch_oracle.cell_faults import ALIASING
-from torch_oracle.diagnosis import NAMING, PROBES, diagnose
-from torch_oracle.faults import Fault, faulty
-from torch_oracle.injection import Edit
+from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
+from torch_oracle.diagnose.faults.cell_faults import ALIASING
+from torch_oracle.diagnose.faults.fault import Fault, faulty
+from torch_oracle.diagnose.injection import Edit
+from torch_oracle.diagnose.search import NAMING, PROBES, diagnose
 from torch_oracle.proof.random_problems import random_problem
 from torch_oracle.proof.trace import Trace
 from torch_oracle.verify.adapters import adapter_of

@@ -12,10 +12,10 @@ from numpy_lstm.training.loop import Step, Validation, train
 from numpy_lstm.training.optimizers import Adam
 from numpy_lstm.training.tasks.text import TextTask
 from parity_tests.planting import planted
-from torch_oracle.faults import faulty
+from torch_oracle.diagnose.faults.fault import faulty
+from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
 from torch_oracle.lockstep.follow import FACTOR, Agreement, lockstep
 from torch_oracle.lockstep.report import LockstepSummary
-from torch_oracle.training_faults import TRAINING_FAULTS
 
 SMALL = CountingExperiment(
     hidden_size=20, n_max=6, num_sequences=100, batch_size=8, schedule="constant"

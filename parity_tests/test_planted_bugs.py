@@ -9,10 +9,10 @@ from numpy_lstm import cell, loss, lstm
 from numpy_lstm.fast import layer
 from parity_tests.planting import planted
 from parity_tests.problems import random_problem
-from torch_oracle.injection import CannotEdit
+from torch_oracle.diagnose.injection import CannotEdit
+from torch_oracle.diagnose.replay import unrolled_trace
 from torch_oracle.proof.compare import Comparison, check_parity, compare, deviations
 from torch_oracle.proof.trace import torch_trace
-from torch_oracle.replay import unrolled_trace
 
 T = 7
 SIZES = (T, 5, 6, 9)

@@ -15,9 +15,9 @@ from numpy_lstm.roundoff import K
 from parity_tests import handwritten
 from torch_oracle import __main__ as command_line
 from torch_oracle.__main__ import Catalogue, Diagnose, Verify
-from torch_oracle.catalogue import CELL_FAULTS, FAULTS, catalogue
-from torch_oracle.diagnosis import Diagnosis, Finding, diagnose
-from torch_oracle.diagnosis_report import AUTOGRAD, diagnosis_json, print_diagnosis
+from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS, FAULTS, catalogue
+from torch_oracle.diagnose.search import Diagnosis, Finding, diagnose
+from torch_oracle.diagnose.terminal import AUTOGRAD, diagnosis_json, print_diagnosis
 from torch_oracle.html_report.page import Cell, page, rows, summary, telling
 from torch_oracle.verify import verification
 from torch_oracle.verify.adapters import adapter_of

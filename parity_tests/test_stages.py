@@ -22,11 +22,11 @@ from parity_tests.training_fault_campaign import (
     faulty_adapter,
     outcome,
 )
-from torch_oracle.faults import faulty
+from torch_oracle.diagnose.faults.fault import faulty
+from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
 from torch_oracle.stages import judge_training
 from torch_oracle.training_cases import training_cases
 from torch_oracle.training_diagnosis import NAMING, diagnose_training, distances
-from torch_oracle.training_faults import TRAINING_FAULTS
 from torch_oracle.training_reports import QUANTITIES, own_training, replay
 
 BY_ID = {fault.id: fault for fault in TRAINING_FAULTS}
@@ -378,7 +378,7 @@ def test_a_loss_that_is_no_number_is_refused(loss, got):
 OWN = "torch_oracle.training_reports:own_training"
 LATE = """
 from parity_tests.training_fault_campaign import faulty_adapter
-from torch_oracle.training_faults import TRAINING_FAULTS
+from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
 late = faulty_adapter([f for f in TRAINING_FAULTS if f.id == "clip-after-the-update"])
 """
 

@@ -19,8 +19,9 @@ from rich.table import Table
 from numpy_lstm.errors import InputError
 from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import Recipe
-from torch_oracle.faults import faulty
-from torch_oracle.injection import CannotEdit
+from torch_oracle.diagnose.faults.fault import faulty
+from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS, TrainingFault
+from torch_oracle.diagnose.injection import CannotEdit
 from torch_oracle.training_cases import TrainingCase, training_cases
 from torch_oracle.training_diagnosis import (
     NAMING,
@@ -28,7 +29,6 @@ from torch_oracle.training_diagnosis import (
     activity,
     diagnose_training,
 )
-from torch_oracle.training_faults import TRAINING_FAULTS, TrainingFault
 from torch_oracle.training_reports import QUANTITIES, TrainingAdapter, moments, own_training
 
 ORDER = np.array([2, 0, 1])

@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from numpy_lstm.errors import InputError, check, one_line_errors
 from numpy_lstm.files import write_atomically
-from torch_oracle.catalogue import catalogue
-from torch_oracle.diagnosis import Diagnosis, diagnose
-from torch_oracle.diagnosis_report import diagnosis_json, print_diagnosis, print_training_diagnosis
+from torch_oracle.diagnose.faults.catalogue import catalogue
+from torch_oracle.diagnose.search import Diagnosis, diagnose
+from torch_oracle.diagnose.terminal import diagnosis_json, print_diagnosis, print_training_diagnosis
 from torch_oracle.html_report.page import page
 from torch_oracle.training_diagnosis import diagnose_training
 from torch_oracle.verify.adapters import Adapter, imported, load

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 
 from numpy_lstm.errors import InputError
-from torch_oracle.faults import faulty
-from torch_oracle.injection import CannotEdit
+from torch_oracle.diagnose.faults.fault import faulty
+from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS, TrainingFault
+from torch_oracle.diagnose.injection import CannotEdit
 from torch_oracle.proof.compare import plain
 from torch_oracle.stages import STAGES, TrainingJudgement, judge_case
 from torch_oracle.training_cases import TrainingCase, training_cases
-from torch_oracle.training_faults import TRAINING_FAULTS, TrainingFault
 from torch_oracle.training_reports import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
 
 NAMING = 100.0

@@ -18,10 +18,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from numpy_lstm.roundoff import K
-from torch_oracle import diagnosis_report
-from torch_oracle.catalogue import LEGEND
-from torch_oracle.diagnosis import Diagnosis
-from torch_oracle.injection import Edit
+from torch_oracle.diagnose import terminal as diagnosis_report
+from torch_oracle.diagnose.faults.catalogue import LEGEND
+from torch_oracle.diagnose.injection import Edit
+from torch_oracle.diagnose.search import Diagnosis
 from torch_oracle.proof.compare import Comparison, order
 from torch_oracle.proof.trace import Trace
 from torch_oracle.verify.results import Complaint

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from torch_oracle.injection import Edit, injected
+from torch_oracle.diagnose.injection import Edit, injected
 
 Stage = Literal["forward", "loss", "backward", "training"]
 

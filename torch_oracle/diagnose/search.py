@@ -18,15 +18,15 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from numpy_lstm.roundoff import K
-from torch_oracle.catalogue import CELL_FAULTS
-from torch_oracle.cell_faults import ORDERS
-from torch_oracle.faults import Fault, faulty
-from torch_oracle.injection import CannotEdit
+from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
+from torch_oracle.diagnose.faults.cell_faults import ORDERS
+from torch_oracle.diagnose.faults.fault import Fault, faulty
+from torch_oracle.diagnose.injection import CannotEdit
+from torch_oracle.diagnose.replay import slope, unrolled_trace
 from torch_oracle.proof.compare import deviations, order
 from torch_oracle.proof.random_problems import Sizes, loud
 from torch_oracle.proof.trace import Problem, Trace, torch_trace
 from torch_oracle.proof.witnesses import differentiable, gradient_name
-from torch_oracle.replay import slope, unrolled_trace
 
 NAMING = 1000.0
 """Largest distance, in roundoffs, at which a replay gives the same numbers. K is not enough: what a

@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 
 from numpy_lstm.roundoff import K
-from torch_oracle.catalogue import LEGEND
-from torch_oracle.diagnosis import NAMING, Diagnosis, Finding
-from torch_oracle.faults import Fault
+from torch_oracle.diagnose.faults.catalogue import LEGEND
+from torch_oracle.diagnose.faults.fault import Fault
+from torch_oracle.diagnose.search import NAMING, Diagnosis, Finding
 from torch_oracle.proof.compare import plain
 from torch_oracle.training_diagnosis import TrainingDiagnosis, TrainingFinding
 from torch_oracle.verify.terminal import line, shown

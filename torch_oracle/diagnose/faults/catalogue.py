@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch_oracle.cell_faults import ALIASING, BACKWARD, FORWARD, LOSS, ORDERS
-from torch_oracle.faults import Fault, Stage
-from torch_oracle.training_faults import TRAINING_FAULTS
+from torch_oracle.diagnose.faults.cell_faults import ALIASING, BACKWARD, FORWARD, LOSS, ORDERS
+from torch_oracle.diagnose.faults.fault import Fault, Stage
+from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
 
 CELL_FAULTS = (*FORWARD, *LOSS, *BACKWARD, *ORDERS)
 """Faults of one forward and backward run."""

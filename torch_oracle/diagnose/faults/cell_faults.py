@@ -14,8 +14,8 @@ from numpy_lstm.language_model import language_model_backward, predict
 from numpy_lstm.loss import cross_entropy_backward, cross_entropy_forward
 from numpy_lstm.lstm import LSTM, named_gradients
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
-from torch_oracle.faults import Fault, Stage
-from torch_oracle.injection import Edit
+from torch_oracle.diagnose.faults.fault import Fault, Stage
+from torch_oracle.diagnose.injection import Edit
 
 NOTEBOOK = "nicklashansen/rnn_lstm_from_scratch, the notebook"
 NOTEBOOK_1 = f"{NOTEBOOK} (issue 1)"

@@ -25,8 +25,8 @@ from numpy_lstm.training.optimizers import (
     global_norm,
     learning_rate,
 )
-from torch_oracle.faults import Fault
-from torch_oracle.injection import Edit
+from torch_oracle.diagnose.faults.fault import Fault
+from torch_oracle.diagnose.injection import Edit
 
 
 @dataclass(frozen=True)

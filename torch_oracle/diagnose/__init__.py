@@ -1,0 +1,1 @@
+"""Which known faults explain what somebody's LSTM gets wrong?"""
