@@ -24,10 +24,10 @@ from parity_tests.training_fault_campaign import (
 )
 from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
-from torch_oracle.stages import judge_training
-from torch_oracle.training_cases import training_cases
-from torch_oracle.training_diagnosis import NAMING, diagnose_training, distances
-from torch_oracle.training_reports import QUANTITIES, own_training, replay
+from torch_oracle.training.adapter import QUANTITIES, own_training, replay
+from torch_oracle.training.cases import training_cases
+from torch_oracle.training.diagnosis import NAMING, diagnose_training, distances
+from torch_oracle.training.stages import judge_training
 
 BY_ID = {fault.id: fault for fault in TRAINING_FAULTS}
 CASES = {case.name: case for case in training_cases()}
@@ -375,7 +375,7 @@ def test_a_loss_that_is_no_number_is_refused(loss, got):
         judge_training(adapter, cases=[CASES["sgd"]])
 
 
-OWN = "torch_oracle.training_reports:own_training"
+OWN = "torch_oracle.training.adapter:own_training"
 LATE = """
 from parity_tests.training_fault_campaign import faulty_adapter
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS

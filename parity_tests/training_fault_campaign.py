@@ -22,14 +22,14 @@ from numpy_lstm.training.loop import Recipe
 from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS, TrainingFault
 from torch_oracle.diagnose.injection import CannotEdit
-from torch_oracle.training_cases import TrainingCase, training_cases
-from torch_oracle.training_diagnosis import (
+from torch_oracle.training.adapter import QUANTITIES, TrainingAdapter, moments, own_training
+from torch_oracle.training.cases import TrainingCase, training_cases
+from torch_oracle.training.diagnosis import (
     NAMING,
     TrainingDiagnosis,
     activity,
     diagnose_training,
 )
-from torch_oracle.training_reports import QUANTITIES, TrainingAdapter, moments, own_training
 
 ORDER = np.array([2, 0, 1])
 """The adapters take each batch's sequences in another order, so that they round differently."""

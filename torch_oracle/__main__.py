@@ -1,7 +1,7 @@
 """Judge an LSTM of your own by PyTorch: python -m torch_oracle verify package.module:adapter
 
 The adapter is a small function; torch_oracle/adapters.py says what it takes and returns, and
-torch_oracle/training_reports.py does for training programs. Exit status: 0 passed, 1 failed, 2
+torch_oracle/training/adapter.py does for training programs. Exit status: 0 passed, 1 failed, 2
 unusable input.
 """
 
@@ -21,7 +21,7 @@ from torch_oracle.diagnose.faults.catalogue import catalogue
 from torch_oracle.diagnose.search import Diagnosis, diagnose
 from torch_oracle.diagnose.terminal import diagnosis_json, print_diagnosis, print_training_diagnosis
 from torch_oracle.html_report.page import page
-from torch_oracle.training_diagnosis import diagnose_training
+from torch_oracle.training.diagnosis import diagnose_training
 from torch_oracle.verify.adapters import Adapter, imported, load
 from torch_oracle.verify.results import Complaint
 from torch_oracle.verify.terminal import line, print_verification
@@ -103,7 +103,7 @@ class Training:
     """Say which stage of a training program goes wrong first, and which known faults explain it."""
 
     spec: tyro.conf.Positional[str]
-    """package.module:name of a training adapter; see torch_oracle/training_reports.py."""
+    """package.module:name of a training adapter; see torch_oracle/training/adapter.py."""
     json: Path | None = None
     """Write the diagnosis to this file."""
 

@@ -10,7 +10,7 @@ from torch_oracle.diagnose.faults.catalogue import LEGEND
 from torch_oracle.diagnose.faults.fault import Fault
 from torch_oracle.diagnose.search import NAMING, Diagnosis, Finding
 from torch_oracle.proof.compare import plain
-from torch_oracle.training_diagnosis import TrainingDiagnosis, TrainingFinding
+from torch_oracle.training.diagnosis import TrainingDiagnosis, TrainingFinding
 from torch_oracle.verify.terminal import line, shown
 
 AUTOGRAD = (

@@ -20,8 +20,8 @@ from torch_oracle.lockstep.follow import norm_roundoffs, torch_clip, torch_optim
 from torch_oracle.proof.compare import TWINS, deviations, plain
 from torch_oracle.proof.lstmcell_model import Oracle
 from torch_oracle.proof.trace import Problem, Trace, contribution, torch_trace
-from torch_oracle.training_cases import TrainingCase, training_cases
-from torch_oracle.training_reports import Report, TrainingAdapter, moments, run_adapter
+from torch_oracle.training.adapter import Report, TrainingAdapter, moments, run_adapter
+from torch_oracle.training.cases import TrainingCase, training_cases
 
 Stage = Literal["state", "loss", "gradient", "clip", "moment", "update"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

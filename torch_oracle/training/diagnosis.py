@@ -19,9 +19,9 @@ from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS, TrainingFault
 from torch_oracle.diagnose.injection import CannotEdit
 from torch_oracle.proof.compare import plain
-from torch_oracle.stages import STAGES, TrainingJudgement, judge_case
-from torch_oracle.training_cases import TrainingCase, training_cases
-from torch_oracle.training_reports import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
+from torch_oracle.training.adapter import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
+from torch_oracle.training.cases import TrainingCase, training_cases
+from torch_oracle.training.stages import STAGES, TrainingJudgement, judge_case
 
 NAMING = 100.0
 """Largest distance, in roundoffs, at which a replay gives the same numbers. K is not enough, for

@@ -25,7 +25,7 @@ from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import Position, Recipe, clip, training_step
 from numpy_lstm.training.optimizers import SGD, learning_rate
-from torch_oracle.training_cases import TrainingCase
+from torch_oracle.training.cases import TrainingCase
 
 ARGUMENTS = ("weights", "batches", "recipe")
 QUANTITIES = ("loss", "gradients", "clipped", "m", "v", "momentum", "weights")
