@@ -24,7 +24,7 @@ from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.layouts.canonical import digest
 from numpy_lstm.porting.recognise.select import Told
-from torch_oracle.torch_files import read_pt
+from torch_oracle.weights.pt_files import read_pt
 
 HEADROOM = 1 << 30
 READERS = {"pt": read_pt}

@@ -23,16 +23,16 @@ from numpy_lstm.training.experiment import CountingExperiment
 from numpy_lstm.training.loop import train
 from numpy_lstm.training.vocabulary import Vocabulary
 from parity_tests.problems import random_parameters, random_problem
-from torch_oracle import language_models
-from torch_oracle.language_models import TorchLanguageModel, from_torch, generate, to_torch
 from torch_oracle.proof.compare import deviations
 from torch_oracle.proof.trace import in_dtype, torch_trace
-from torch_oracle.torch_files import pt_bytes, read_pt, to_array, to_tensor
+from torch_oracle.weights import language_models
+from torch_oracle.weights.language_models import TorchLanguageModel, from_torch, generate, to_torch
+from torch_oracle.weights.pt_files import pt_bytes, read_pt, to_array, to_tensor
 
 DTYPES = [np.float32, np.float64]
 README = """
 from numpy_lstm import load_checkpoint, save_checkpoint
-from torch_oracle.language_models import from_torch, to_torch
+from torch_oracle.weights.language_models import from_torch, to_torch
 
 checkpoint = load_checkpoint("best.safetensors")
 module = to_torch(checkpoint)  # nn.LSTM and nn.Linear, to train or export
@@ -239,7 +239,7 @@ def our_logits(checkpoint: Checkpoint, text: list[int]) -> Iterator[np.ndarray]:
 
 
 def their_logits(checkpoint: Checkpoint, text: list[int]) -> Iterator[np.ndarray]:
-    """The same of `torch_oracle.language_models.generate`."""
+    """The same of `torch_oracle.weights.language_models.generate`."""
     module, tokens, state = to_torch(checkpoint), PROMPT[:, None], None
     with torch.no_grad():
         for token in text:

@@ -27,7 +27,7 @@ from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA
-from torch_oracle.torch_files import module_archive, pt_bytes, read_pt, to_array, to_tensor
+from torch_oracle.weights.pt_files import module_archive, pt_bytes, read_pt, to_array, to_tensor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),

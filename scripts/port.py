@@ -34,20 +34,20 @@ Activations = tuple[str, str, str]
 
 
 def _read_pt(path: Path) -> Archive:
-    from torch_oracle.torch_files import read_pt
+    from torch_oracle.weights.pt_files import read_pt
 
     return read_pt(path)
 
 
 def _pt_bytes(native: NativeLSTM) -> bytes:
-    from torch_oracle.torch_files import pt_bytes
+    from torch_oracle.weights.pt_files import pt_bytes
 
     return pt_bytes(native.tensors)
 
 
 def _module_archive(spec: str) -> Archive:
-    from torch_oracle.torch_files import module_archive
     from torch_oracle.verify.adapters import imported
+    from torch_oracle.weights.pt_files import module_archive
 
     return module_archive(imported(spec))
 

@@ -19,7 +19,7 @@ from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.training.checkpoint import Checkpoint
 from numpy_lstm.training.sampling import check_sampling
 from numpy_lstm.training.vocabulary import Vocabulary
-from torch_oracle.torch_files import to_array, to_tensor
+from torch_oracle.weights.pt_files import to_array, to_tensor
 
 State = tuple[torch.Tensor, torch.Tensor]
 """(h, c), each [layers, N, H]."""

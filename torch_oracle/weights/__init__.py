@@ -1,0 +1,1 @@
+"""Weights and whole language models in PyTorch's own files and modules."""
