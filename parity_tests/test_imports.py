@@ -58,7 +58,7 @@ def test_the_torch_trace_calls_no_arithmetic_of_numpy_lstm(monkeypatch):
     import numpy as np
 
     from numpy_lstm import activations, language_model, loss, lstm
-    from parity_tests.problems import random_problem
+    from parity_tests.support.problems import random_problem
     from torch_oracle.proof.trace import torch_trace
 
     problem = random_problem(0, model=True)

@@ -98,7 +98,7 @@ ROWS = (
         stacked="cu_dnnlstm_{layer}/",
         single="cu_dnnlstm/",
         bias_required=True,
-        checked="the conversion in tf_keras 2.21, by parity_tests.tensorflow_check",
+        checked="the conversion in tf_keras 2.21, by parity_tests.campaigns.tensorflow_check",
         source="tf_keras legacy_h5_format._convert_rnn_weights",
     ),
     Layout(
@@ -132,7 +132,7 @@ ROWS = (
         forget_bias="told",
         bias_required=True,
         state_order="c, h",
-        checked="TensorFlow 2.21, by parity_tests.tensorflow_check",
+        checked="TensorFlow 2.21, by parity_tests.campaigns.tensorflow_check",
         source="tf.compat.v1.nn.rnn_cell.BasicLSTMCell",
     ),
     Layout(
@@ -167,7 +167,7 @@ ROWS = (
         forget_bias="told",
         bias_required=True,
         state_order="c, h",
-        checked="TensorFlow 2.21, by parity_tests.tensorflow_check",
+        checked="TensorFlow 2.21, by parity_tests.campaigns.tensorflow_check",
         source="tf.compat.v1.nn.rnn_cell.LSTMCell",
     ),
     Layout(
@@ -297,7 +297,7 @@ ROWS = (
             Tensor("b", "bias", "(g u)"),
         ),
         stacked="layers.{layer}.",
-        checked="mlx, by parity_tests.test_frameworks where it is installed",
+        checked="mlx, by parity_tests.porting.test_frameworks where it is installed",
         source="mlx.nn.LSTM",
     ),
     Layout(
@@ -327,7 +327,7 @@ ROWS = (
         ),
         stacked="layers.{layer}.",
         bias_required=True,
-        checked="its own PyTorch path, by parity_tests.old_frameworks_check",
+        checked="its own PyTorch path, by parity_tests.campaigns.old_frameworks_check",
         source="haste frameworks/pytorch/lstm.py",
     ),
     Layout(
@@ -344,7 +344,7 @@ ROWS = (
         directions=("l", "l", "r"),
         single="lstm0_",
         bias_required=True,
-        checked="mxnet 1.9.1, by parity_tests.old_frameworks_check",
+        checked="mxnet 1.9.1, by parity_tests.campaigns.old_frameworks_check",
         source="mxnet 1.x gluon/rnn/rnn_layer.py",
     ),
     Layout(
@@ -362,7 +362,7 @@ ROWS = (
         stacked="_unfused.{layer}.",
         single="_unfused.0.",
         bias_required=True,
-        checked="mxnet 1.9.1, by parity_tests.old_frameworks_check",
+        checked="mxnet 1.9.1, by parity_tests.campaigns.old_frameworks_check",
         source="mxnet 1.x gluon/rnn/rnn_layer.py, _unfuse",
     ),
     Layout(
@@ -377,7 +377,7 @@ ROWS = (
         stacked="{layer}/",
         bias_required=True,
         state_order="c, h",
-        checked="chainer 7.8.1, by parity_tests.old_frameworks_check",
+        checked="chainer 7.8.1, by parity_tests.campaigns.old_frameworks_check",
         source="chainer functions/rnn/lstm.py, _extract_gates",
     ),
     Layout(

@@ -1,0 +1,1 @@
+"""Long runs with a documented figure, each a command of its own; never collected by pytest."""

@@ -1,0 +1,327 @@
+"""Wrong ways to read a layout, each of which the conformance vectors must object to.
+
+    python -m parity_tests.campaigns.porting_mutants
+
+A mutant is a row of the table with one thing wrong (an order of gates, an orientation, a bias, the
+fused halves, interleaving), or the right row with tensors or states mixed up. It is killed if it
+cannot be read at all, or if its outputs are further than K roundoffs from the vector's. A mutant
+that reads the very same weights is equivalent; such are found by comparing weights, not outputs.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from numpy_lstm.errors import InputError
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, Tensor, places
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run
+from numpy_lstm.roundoff import K, Noise, distance
+from parity_tests.support.conformance import FOLDER, Inputs, load_vector
+
+KINDS = {"W": ("W_ih", "W_xh", "W_hx"), "U": ("W_hh",), "b": ("b", "b_ih", "b_hh", "b_pair")}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong reading: what is wrong, the LSTM so read, and the inputs."""
+
+    kind: str
+    what: str
+    native: NativeLSTM
+    inputs: Inputs
+
+
+def mutants(native: NativeLSTM, inputs: Inputs) -> Iterator[Mutant]:
+    """All of one vector."""
+    for make in (_orders, _axes, _biases, _facts, _places, _states):
+        for kind, what, wrong, given in make(native, inputs):
+            yield Mutant(kind, what, wrong, given)
+
+
+Found = Iterator[tuple[str, str, NativeLSTM, Inputs]]
+
+
+def _with_row(native: NativeLSTM, **changes: object) -> NativeLSTM:
+    return replace(native, layout=replace(native.layout, **changes))  # type: ignore[arg-type]
+
+
+def _with_tensors(
+    native: NativeLSTM, change: Callable[[Tensor], Tensor], *holds: str
+) -> NativeLSTM:
+    """The row with some of its tensors changed."""
+    row = native.layout
+    changed = tuple(change(t) if t.holds in holds or not holds else t for t in row.tensors)
+    return _with_row(native, tensors=changed)
+
+
+def _in_order(native: NativeLSTM, order: str) -> NativeLSTM:
+    """The row with another order of the gates; where names say the gate, with names exchanged."""
+    row = native.layout
+
+    def renamed(tensor: Tensor) -> Tensor:
+        names = {a: row.gate_name(b, tensor) for a, b in zip(row.gates, order, strict=True)}
+        return replace(tensor, gate_names=names)
+
+    named = {t.holds for t in row.tensors if "{gate}" in t.name and t.holds != "W_ch"}
+    if named:
+        return _with_tensors(native, renamed, *named)
+    return _with_row(native, gates=order)
+
+
+def _turn_gates(native: NativeLSTM, names: list[str], order: str) -> NativeLSTM:
+    """Some tensors with their gates' blocks taken for those of another order."""
+    row, tensors = native.layout, dict(native.tensors)
+    wrong = to_canonical(_in_order(native, order))
+    right = to_canonical(native)
+    parameters = {
+        name: (wrong if name.rsplit("_l", 1)[0] in names else right).parameters[name]
+        for name in right.parameters
+    }
+    mixed = to_native(replace(right, parameters=parameters), row)
+    return replace(native, tensors=tensors | dict(mixed.tensors))
+
+
+def _orders(native: NativeLSTM, inputs: Inputs) -> Found:
+    """Every wrong order, or naming, of the gates: of all tensors, and of W, U or b alone."""
+    row = native.layout
+    wrong = ["".join(order) for order in permutations(row.gates) if "".join(order) != row.gates]
+    for order in wrong:
+        yield "gate order", f"all in {order}", _in_order(native, order), inputs
+    names = {"W": ["weight_ih"], "U": ["weight_hh"], "b": ["bias", "bias_ih", "bias_hh"]}
+    for k, order in enumerate(wrong):
+        part = list(names)[k % 3]  # each order in one of them
+        mixed = _turn_gates(native, names[part], order)
+        yield f"gate order of {part}", f"{part} in {order}", mixed, inputs
+    if any(t.holds == "W_ch" and "q" in t.letters for t in row.tensors):
+        for order in ("".join(o) for o in permutations(row.peepholes)):
+            if order != row.peepholes:
+                yield "peepholes", f"in {order}", _with_row(native, peepholes=order), inputs
+
+
+def _axes(native: NativeLSTM, inputs: Inputs) -> Found:
+    """Orientation, interleaving, the order of the fused halves, cuDNN's memory."""
+
+    def swapped(a: str, b: str) -> Callable[[Tensor], Tensor]:
+        table = str.maketrans(a + b, b + a)
+        return lambda t: replace(t, axes=t.axes.translate(table))
+
+    for what, holds, change in (
+        ("recurrent blocks transposed", ("W_hh",), swapped("u", "r")),
+        ("input blocks transposed", ("W_ih",), swapped("u", "i")),
+        ("fused blocks transposed", ("W_xh", "W_hx"), swapped("u", "z")),
+        ("projection transposed", ("W_hr",), swapped("u", "r")),
+    ):
+        own = [t for t in native.layout.tensors if t.holds in holds]
+        if own and not own[0].scrambled:
+            yield "transposed", what, _with_tensors(native, change, *holds), inputs
+    for part, holds in (("all", ()), *KINDS.items()):
+        own = [t for t in native.layout.tensors if not holds or t.holds in holds]
+        mixed = any({"g", "u"} <= set(group) for t in own for group in t.groups)
+        if mixed and not any(t.scrambled for t in own):
+            turned = _with_tensors(native, swapped("g", "u"), *holds)
+            yield "interleaving", f"interleaving of {part}", turned, inputs
+    fused = {"W_xh": "W_hx", "W_hx": "W_xh"}
+    if any(t.holds in fused for t in native.layout.tensors):
+        turned = _with_tensors(native, lambda t: replace(t, holds=fused.get(t.holds, t.holds)))
+        yield "fused halves", "h and x swapped", turned, inputs
+    for holds in ("W_ih", "W_hh"):
+        if native.layout.holds(holds):
+            (tensor,) = (t for t in native.layout.tensors if t.holds == holds)
+            if tensor.groups[1:] != ["gu"]:
+                continue
+            turned = _with_tensors(native, lambda t: replace(t, scrambled=not t.scrambled), holds)
+            yield "cuDNN memory", f"{holds} scrambled or not", turned, inputs
+
+
+def _biases(native: NativeLSTM, inputs: Inputs) -> Found:
+    """Biases dropped, doubled, of one gate used for all; peepholes dropped."""
+    for tensor in native.layout.tensors:
+        if tensor.holds.startswith("b"):
+            without = tuple(t for t in native.layout.tensors if t != tensor)
+            yield "bias", f"{tensor.holds} dropped", _with_row(native, tensors=without), inputs
+            names = _names_of(native, tensor)
+            doubled = {n: a * 2 if n in names else a for n, a in native.tensors.items()}
+            yield "bias", f"{tensor.holds} doubled", replace(native, tensors=doubled), inputs
+            rolled = {n: np.roll(a, 1) if n in names else a for n, a in native.tensors.items()}
+            yield "bias", f"{tensor.holds} off by one", replace(native, tensors=rolled), inputs
+        if tensor.holds == "b_ih":  # changes nothing: their sum counts
+            yield "bias", "the two swapped", _with_tensors(native, _other_bias), inputs
+        if tensor.holds == "W_ch":
+            without = tuple(t for t in native.layout.tensors if t != tensor)
+            yield "peepholes", "dropped", _with_row(native, tensors=without), inputs
+
+
+def _other_bias(tensor: Tensor) -> Tensor:
+    other = {"b_ih": "b_hh", "b_hh": "b_ih"}
+    return replace(tensor, holds=other.get(tensor.holds, tensor.holds))
+
+
+def _names_of(native: NativeLSTM, tensor: Tensor) -> set[str]:
+    return {p.name for p in places(native) if p.tensor == tensor}
+
+
+def _facts(native: NativeLSTM, inputs: Inputs) -> Found:
+    """Forget bias added, or not added; other activations."""
+    facts, row = native.facts, native.layout
+    told = row.forget_bias if isinstance(row.forget_bias, float) else facts.forget_bias
+    for other in {0.0, told + 1, told - 1} - {told}:
+        wrong = _with_row(native, forget_bias="told")
+        wrong = replace(wrong, facts=replace(facts, forget_bias=other))
+        yield "forget bias", f"{other:g} for {told:g}", wrong, inputs
+    for names in (
+        ("hard_sigmoid(0.2, 0.5)", "tanh", "tanh"),
+        ("hard_sigmoid(0.16666666666666666, 0.5)", "tanh", "tanh"),
+        ("sigmoid", "sigmoid", "tanh"),
+        ("sigmoid", "tanh", "linear"),
+    ):
+        wrong = replace(native, facts=replace(facts, activations=names))
+        yield "activations", ", ".join(names), wrong, inputs
+
+
+def _places(native: NativeLSTM, inputs: Inputs) -> Found:
+    """Directions or layers mixed up, one of them read twice."""
+    row = native.layout
+    tokens = row.tokens(native.directions)
+    if len(tokens) == 2 and row.directions is not None:
+        swapped = (row.directions[0], *tokens[::-1])
+        yield "directions", "swapped", _with_row(native, directions=swapped), inputs
+        twice = (row.directions[0], tokens[0], tokens[0])
+        yield "directions", "forward twice", _with_row(native, directions=twice), inputs
+    elif native.directions == 2:
+        turned = {n: a[::-1] if a.shape[0] == 2 else a for n, a in native.tensors.items()}
+        yield "directions", "swapped", replace(native, tensors=turned), inputs
+    if native.num_layers == 3 and not row.layers_in_names:
+        first, second, third = native.prefixes
+        for what, prefixes in (
+            ("second and third swapped", (first, third, second)),
+            ("second twice", (first, second, second)),
+            ("first and second swapped", (second, first, third)),
+        ):
+            yield "layers", what, replace(native, prefixes=prefixes), inputs
+    elif native.num_layers == 3:
+        for a, b in ((1, 2), (0, 1)):
+            names = {name: _relayered(row, name, a, b) for name in native.tensors}
+            tensors = {name: native.tensors[names[name]] for name in names}
+            yield "layers", f"{a} and {b} swapped", replace(native, tensors=tensors), inputs
+
+
+def _relayered(row: Layout, name: str, a: int, b: int) -> str:
+    """The same tensor's name in the other of two layers."""
+    other = {a: b, b: a}
+    for tensor in row.tensors:
+        for direction in row.directions or ("",):
+            for layer in range(3):
+                own = {"direction": direction, "gate": ""}
+                if row.single + tensor.name.format(layer=layer, **own) == name:
+                    return row.single + tensor.name.format(layer=other.get(layer, layer), **own)
+    return name
+
+
+def _states(native: NativeLSTM, inputs: Inputs) -> Found:
+    """h and c swapped; initial states of the directions swapped; zero initial states."""
+    x, h0, c0 = inputs
+    if h0.shape == c0.shape:
+        yield "states", "h and c swapped", native, (x, c0, h0)
+    else:
+        yield "states", "h and c swapped", native, (x, c0[..., : h0.shape[2]], c0)
+    yield "states", "zero", native, (x, np.zeros_like(h0), np.zeros_like(c0))
+    if len(h0) > 1:
+        yield "states", "in another order of layers", native, (x, h0[::-1], c0[::-1])
+
+
+def effective(native: NativeLSTM) -> list[np.ndarray]:
+    """What the equations see: the weights with one bias, all that is added in it."""
+    model = to_canonical(native)
+    c = model.config
+    result = []
+    for suffix in c.suffixes:
+        w = c.cell_weights(model.parameters, suffix)
+        b = np.zeros(len(w.W_ih)) if w.b is None else w.b.copy()
+        b[c.hidden_size : 2 * c.hidden_size] += model.facts.forget_bias
+        result += [w.W_ih, w.W_hh, b, *(a for a in (w.W_hr, w.W_ch) if a is not None)]
+    return result
+
+
+def equivalent(mutant: Mutant, native: NativeLSTM, inputs: Inputs) -> bool:
+    """Whether the mutant reads the very same numbers."""
+    if mutant.native.facts.activations != native.facts.activations:
+        return False
+    same = all(np.array_equal(a, b) for a, b in zip(mutant.inputs, inputs, strict=True))
+    ours, theirs = effective(mutant.native), effective(native)
+    return same and len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+
+
+def killed(mutant: Mutant, outputs: Outputs, noise: list[list[np.ndarray]]) -> bool:
+    """Whether the vector objects: the reading is refused, or gives other outputs."""
+    try:
+        to_canonical(mutant.native)
+        got = run(mutant.native, *mutant.inputs)
+    except (InputError, ValueError, KeyError):
+        return True
+    return any(
+        actual.shape != reference.shape or distance(actual, reference, moves) > K
+        for actual, reference, moves in zip(got, outputs, noise, strict=True)
+    )
+
+
+def noise_of(native: NativeLSTM, inputs: Inputs, outputs: Outputs) -> list[list[np.ndarray]]:
+    """How far each output moves with noise of one to two roundoffs, in four twins."""
+    twins = []
+    for k in range(4):
+        noise = Noise([5, k], np.dtype(np.float64))
+        twin = run(native, *(noise.moved(array) for array in inputs), noise)
+        twins.append([(a - b) / noise.amplitude for a, b in zip(twin, outputs, strict=True)])
+    return [list(moves) for moves in zip(*twins, strict=True)]
+
+
+def campaign(paths: list[Path]) -> tuple[Counter[str], Counter[str], list[str]]:
+    """Mutants by kind, equivalent ones by kind, and the survivors that are not equivalent."""
+    made: Counter[str] = Counter()
+    same: Counter[str] = Counter()
+    survivors = []
+    for path in paths:
+        native, inputs, outputs = load_vector(path)
+        noise = noise_of(native, inputs, outputs)
+        for mutant in mutants(native, inputs):
+            made[mutant.kind] += 1
+            if not killed(mutant, outputs, noise):
+                if equivalent(mutant, native, inputs):
+                    same[mutant.kind] += 1
+                else:
+                    survivors.append(f"{path.stem}: {mutant.kind}: {mutant.what}")
+    return made, same, survivors
+
+
+def main() -> int:
+    """Print the table; 1 if one survives."""
+    start = time.perf_counter()
+    made, same, survivors = campaign(sorted(FOLDER.glob("*.safetensors")))
+    table = Table(title="Porting mutants")
+    for column in ("kind", "mutants", "equivalent", "killed"):
+        table.add_column(column)
+    alive = Counter(survivor.split(": ")[1] for survivor in survivors)
+    for kind in made:
+        dead = made[kind] - same[kind] - alive[kind]
+        table.add_row(kind, str(made[kind]), str(same[kind]), str(dead))
+    console = Console()
+    console.print(table)
+    for survivor in survivors:
+        console.print(f"survives: {survivor}", markup=False)
+    dead = made.total() - same.total() - len(survivors)
+    print(
+        f"{dead} of {made.total() - same.total()} killed, {same.total()} equivalent,"
+        f" {time.perf_counter() - start:.1f} s"
+    )
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

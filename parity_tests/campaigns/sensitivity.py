@@ -1,0 +1,200 @@
+"""The smallest error that each way of checking gradients finds:
+
+python -m parity_tests.campaigns.sensitivity
+
+The real code is broken: one term of one time step is multiplied by 1 + e, forward or backward. The
+table shows the smallest e that is found, on a grid of ten to a decade; "always" where the check
+rejects the correct code too.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from numpy_lstm.fast import layer
+from numpy_lstm.lstm import lstm_backward, lstm_forward
+from numpy_lstm.roundoff import K
+from parity_tests.support.planting import planted
+from parity_tests.support.problems import random_problem
+from torch_oracle.proof.compare import Comparison, compare, deviations
+from torch_oracle.proof.trace import Problem, Trace, in_dtype, numpy_trace, torch_trace
+
+FORWARD = ("i", "f", "g", "o")
+"""Gate values, as `layer._advance` calls them."""
+BACKWARD = {
+    "da_i": "by_dc[1]",
+    "da_f": "by_dc[2]",
+    "da_g": "by_dc[3]",
+    "da_o": "by_dm[0]",
+    "dh_next": "dh_next",
+    "dc_next": "by_dc[0]",
+}
+"""Gradients and the carries to the step before, as `layer._run_backward` calls them."""
+TERMS = (*FORWARD, *BACKWARD)
+GRID = 10.0 ** np.arange(-17, 1.01, 0.1)
+"""Errors e that are tried: from far below float64's roundoff to ten."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the problem for all checks but gradcheck, which has a small one."""
+
+    steps: int = 64
+    batch_size: int = 32
+    input_size: int = 65
+    hidden_size: int = 128
+
+
+@contextmanager
+def scaled(term: str, t: int, e: float) -> Iterator[None]:
+    """Run with one term of step t multiplied by 1 + e."""
+    factor = f"(1 + {e!r})"
+    if term in BACKWARD:
+        line = "np.matmul(W_hh_T, da_t, out=dh_next)"
+        scaling = f"if run.steps[s - 1 - k] == {t}: {BACKWARD[term]}[...] *= {factor}"
+        lines = (line, scaling) if term == "dh_next" else (scaling, line)
+        with planted(layer._run_backward, line, "\n        ".join(lines)):
+            yield
+        return
+    call = "_advance(prepared, a, gates, c, c_t, h_t, product)"
+    # _advance does not know its step; `Prepared`, which is made anew for every run, can tell it.
+    tell = f"prepared.now = run.steps[k]\n        {call}"
+    line = "np.multiply(f, c, out=c_t)"
+    scaling = f"if getattr(prepared, 'now', None) == {t}: {term}[...] *= {factor}"
+    with (
+        planted(layer._run_forward, call, tell),
+        planted(layer._advance, line, f"{scaling}\n    {line}"),
+    ):
+        yield
+
+
+class Checks:
+    """All checks of one problem but gradcheck; the references are computed once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.t = problem, len(problem.x) // 2
+        self._reference = torch_trace(problem)
+        double = problem.h0.dtype == np.float64
+        exact = self._reference if double else torch_trace(in_dtype(problem, np.float64))
+        self._noise = deviations(problem, exact=exact)
+
+    def parity(self, term: str, e: float) -> Comparison:
+        """By the parity rule, with all quantities of all steps."""
+        return compare(self._actual(term, e), self._reference, self._noise)
+
+    def found(self, term: str, e: float) -> dict[str, bool]:
+        """Whether each check rejects the code with this error."""
+        actual, totals = self._actual(term, e), self._reference.totals
+        comparison = compare(actual, self._reference, self._noise)
+        names = [name for name in totals if name not in ("y", "h_n", "c_n")]
+        pairs = [(actual.totals[name], totals[name]) for name in names]
+        return {
+            "parity rule": comparison.first is not None,
+            "parity rule, final gradients": any(comparison.totals[name] > K for name in names),
+            "assert_close": any(_not_close(a, b) for a, b in pairs),
+            "rtol 1e-4, atol 1e-8": not all(np.allclose(a, b, 1e-4, 1e-8) for a, b in pairs),
+            "rtol 1e-4, atol 0": not all(np.allclose(a, b, 1e-4, 0) for a, b in pairs),
+        }
+
+    def _actual(self, term: str, e: float) -> Trace:
+        with scaled(term, self.t, e):
+            return numpy_trace(self.problem)
+
+
+def _not_close(actual: np.ndarray, expected: np.ndarray) -> bool:
+    try:
+        torch.testing.assert_close(torch.from_numpy(actual), torch.from_numpy(expected))
+    except AssertionError:
+        return True
+    return False
+
+
+class _ByHand(torch.autograd.Function):
+    """The hand-written LSTM for torch: x, h0, c0 and the parameters to y, h_n and c_n."""
+
+    @staticmethod
+    def forward(ctx: Any, problem: Problem, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, h0, c0, *weights = (tensor.detach().numpy() for tensor in inputs)
+        parameters = dict(zip(problem.parameters, weights, strict=True))
+        outputs, ctx.cache = lstm_forward(problem.lstm, parameters, x, h0, c0, problem.lengths)
+        return tuple(torch.from_numpy(output.copy()) for output in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        dy, dh_n, dc_n = (np.ascontiguousarray(d.numpy()) for d in grad_outputs)
+        g = lstm_backward(dy, ctx.cache, dh_n, dc_n)
+        arrays = (g.dx, g.dh0, g.dc0, *g.parameters.values())
+        return None, *(torch.from_numpy(array) for array in arrays)
+
+
+def gradcheck_finds(problem: Problem, term: str, e: float) -> bool:
+    """Whether torch.autograd.gradcheck, with its default tolerances, rejects this error."""
+    arrays = (problem.x, problem.h0, problem.c0, *problem.parameters.values())
+    inputs = [torch.from_numpy(array).clone().requires_grad_() for array in arrays]
+
+    def function(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _ByHand.apply(problem, *inputs)
+
+    with scaled(term, len(problem.x) // 2, e):
+        return not torch.autograd.gradcheck(function, inputs, raise_exception=False)
+
+
+def smallest(found: Callable[[float], bool]) -> float:
+    """The smallest e of the grid that is found, by bisection; 0 where the correct code is rejected.
+
+    A larger error is taken to be found if a smaller one is; infinity where none is.
+    """
+    if found(0.0):
+        return 0.0
+    low, high = -1, len(GRID)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(float(GRID[middle])) else (middle, high)
+    return float(GRID[high]) if high < len(GRID) else np.inf
+
+
+def limits(problem: Problem, *, gradcheck: bool = False) -> dict[str, dict[str, float]]:
+    """By check and term, the smallest e that is found."""
+    checks = Checks(problem)
+    table: dict[str, dict[str, float]] = {}
+    for term in track(TERMS, f"{problem.h0.dtype}, x {problem.x.shape}"):
+        found = cache(lambda e, term=term: checks.found(term, e))
+        for name in found(0.0):
+            limit = smallest(lambda e, name=name, found=found: found(e)[name])
+            table.setdefault(name, {})[term] = limit
+        if gradcheck:
+            limit = smallest(lambda e, term=term: gradcheck_finds(problem, term, e))
+            table.setdefault("gradcheck", {})[term] = limit
+    return table
+
+
+def main(settings: Settings) -> int:
+    """Print the table."""
+    torch.set_num_threads(1)
+    s = settings
+    sizes = (s.steps, s.batch_size, s.input_size, s.hidden_size)
+    table = Table(title=f"Smallest relative error found, in a term of step {s.steps // 2}")
+    for column in ("T, N, I, H", "dtype", "check", *TERMS):
+        table.add_column(column, no_wrap=True)
+    cases = [(sizes, "float64"), (sizes, "float32"), ((6, 2, 3, 4), "float64")]
+    for shape, dtype in cases:
+        problem = random_problem(0, dtype=np.dtype(dtype).type, sizes=shape)
+        for check, row in limits(problem, gradcheck=shape != sizes).items():
+            cells = ["always" if e == 0 else f"{e:.0e}" for e in row.values()]
+            table.add_row(", ".join(map(str, shape)), dtype, check, *cells)
+        table.add_section()
+    Console(width=200).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(tyro.cli(Settings, description=__doc__)))

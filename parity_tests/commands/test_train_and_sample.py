@@ -1,0 +1,246 @@
+"""The commands as a user runs them: results, files, and one clear sentence for bad input."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from numpy_lstm.training.checkpoint import load_checkpoint
+from torch_oracle.lockstep.follow import FACTOR
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TINY = ("--hidden-size", "8", "--num-sequences", "50", "--n-max", "4")
+
+
+def run(script: str, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory):
+    """A short run with the oracle."""
+    out = tmp_path_factory.mktemp("counting")
+    result = run(
+        "train.py", "counting", *TINY, "--epochs", 3, "--oracle", "--twins", 4,
+        "--target-excess", 9, "--out", out,
+    )  # fmt: skip
+    return out, result
+
+
+def test_training_with_the_oracle_prints_the_verdicts_and_exits_0(counting):
+    _, result = counting
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("holds") == 4
+    assert "FAILS" not in result.stdout
+    for name in ("longest n solved", "da_f", "dW_hh", "clip coefficient", "validation loss"):
+        assert name in result.stdout
+
+
+def test_training_writes_log_curves_and_the_best_weights(counting):
+    out, _ = counting
+    log = log_of(out)
+    steps = [record for record in log if "loss" in record]
+    validations = [record for record in log if "validation_loss" in record]
+    assert [record["step"] for record in steps] == list(range(6))
+    assert [record["epoch"] for record in validations] == [0, 1, 2, 3]
+    assert all(abs(r["torch_loss"] - r["loss"]) <= 4 * r["noise_floor"] for r in steps)
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    checkpoint = load_checkpoint(out / "best.safetensors")
+    best = min(record["validation_loss"] for record in validations)
+    assert checkpoint.notes["validation_loss"] == best
+    assert checkpoint.model.hidden_size == 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adam", 0.01)])
+def test_a_thousand_steps_stay_within_the_noise_floor_with_clipping(optimizer, lr, dtype, tmp_path):
+    """As a command, since the checks of shapes at run time would take most of the time here."""
+    result = run(
+        "train.py", "counting", "--oracle", "--parity-every", 0, "--target-excess", 9,
+        "--hidden-size", 20, "--n-max", 6, "--num-sequences", 100, "--batch-size", 8,
+        "--epochs", 100, "--schedule", "constant", "--optimizer", optimizer, "--lr", lr,
+        "--dtype", dtype, "--out", tmp_path, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    log = log_of(tmp_path)
+    steps = [record for record in log if "loss" in record]
+    assert len(steps) == 1000
+    assert sum(record["clip_coefficient"] < 1 for record in steps) > 900
+    assert max(record["worst_divergence_in_noise_floors"] for record in log) <= FACTOR
+
+
+def test_the_benchmark_prints_a_table_and_writes_every_figure(tmp_path):
+    out = tmp_path / "benchmark.json"
+    result = run(
+        "benchmark.py", "--only", "N=1 T=", "--threads", 1, "--dtypes", "float32",
+        "--rounds", 1, "--out", out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if "N=1 " in line]
+    assert rows == [
+        "layer N=1 T=24 I=4 H=50",
+        "layer N=1 T=512 I=64 H=64",
+        "generation N=1 T=100 I=65 H=128 (a token)",
+    ]
+    written = json.loads(out.read_text())
+    assert {"processor", "numpy", "torch"} <= written["machine"].keys()
+    assert all(record["seconds"] for record in written["records"])
+    names = [record["implementation"] for record in written["records"]]
+    assert names == [*["numpy", "nn.LSTM", "LSTMCell", "products"] * 2, "numpy", "LSTMCell"]
+
+
+def test_the_scaling_table_and_a_long_sequence():
+    result = run("scaling.py", "--repetitions", 1, "--steps", 3000)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("exponents over") == 2
+    assert "gradients identical to the last bit: True" in result.stdout
+
+
+def test_a_verdict_that_fails_gives_exit_status_1(tmp_path):
+    arguments = ("--epochs", 1, "--oracle", "--target-excess", 1e-9, "--out", tmp_path)
+    result = run("train.py", "counting", *TINY, *arguments)
+    assert result.returncode == 1
+    assert "FAILS" in result.stdout
+
+
+def test_sampling_continues_the_prompt_and_reports_the_longest_n(counting):
+    out, _ = counting
+    result = run("sample.py", out / "best.safetensors", "--prompt", "aab", "--greedy")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("aab")
+    assert "longest n" in result.stdout
+    unknown = run("sample.py", out / "best.safetensors", "--prompt", "axb")
+    assert unknown.returncode == 0
+    assert "not in the vocabulary, read as UNK: ['x']" in unknown.stderr
+
+
+def test_text_runs_from_the_same_command_and_can_be_sampled(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("In the beginning was the word. " * 60, encoding="utf-8")
+    small = ("--hidden-size", 16, "--epochs", 2, "--streams", 5, "--steps", 20)
+    result = run("train.py", "text", text, *small, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    losses = [r["validation_loss"] for r in log_of(tmp_path / "out") if "validation_loss" in r]
+    assert losses[-1] < losses[0]
+    sample = ("sample.py", tmp_path / "out" / "best.safetensors", "--length", 30, "--prompt", "the")
+    first, second = run(*sample), run(*sample)
+    assert len(first.stdout) >= len("the") + 30
+    assert first.stdout == second.stdout
+
+
+def test_ctrl_c_leaves_the_log_and_the_best_weights(tmp_path):
+    arguments = ["counting", "--epochs", "1000", "--oracle", "--out", str(tmp_path)]
+    command = [sys.executable, str(SCRIPTS / "train.py"), *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "best.safetensors").exists() or len(log_of(tmp_path)) < 3:
+        assert time.monotonic() < deadline, "nothing was written"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stdout
+    assert "Traceback" not in stderr
+    assert len(log_of(tmp_path)) >= 3
+    assert load_checkpoint(tmp_path / "best.safetensors").model.hidden_size == 50
+    assert (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    "script", ["train.py", "sample.py", "reproduce.py", "benchmark.py", "scaling.py"]
+)
+def test_help_explains_itself(script):
+    result = run(script, "--help")
+    assert result.returncode == 0
+    assert "usage" in result.stdout
+
+
+def bad_inputs(tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
+    empty, one, latin = tmp_path / "empty", tmp_path / "one", tmp_path / "latin"
+    empty.write_bytes(b"")
+    one.write_bytes(b"a")
+    latin.write_bytes(b"caf\xe9")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\x10")
+    out = ("--out", tmp_path / "out")
+    return {
+        "empty text": (("train.py", "text", empty, *out), "got an empty text"),
+        "one character": (("train.py", "text", one, *out), "give a longer text"),
+        "not UTF-8": (("train.py", "text", latin, *out), "got byte 0xe9 at offset 3"),
+        "no text": (("train.py", "text", tmp_path / "no", *out), "cannot be read (No such file"),
+        "n range": (("train.py", "counting", "--n-min", 5, "--n-max", 2, *out), "swap them"),
+        "hidden size": (
+            ("train.py", "counting", "--hidden-size", 0, *out),
+            "hidden_size: expected an integer of at least 1, got 0",
+        ),
+        "learning rate": (("train.py", "counting", "--lr", -1, *out), "lr: expected a finite"),
+        "epochs": (("train.py", "counting", "--epochs", 0, *out), "epochs: expected an integer"),
+        "threads": (("train.py", "counting", "--threads", 0, *out), "threads: expected at least 1"),
+        "out is a file": (("train.py", "counting", "--out", one), "cannot be written to"),
+        "divergence": (
+            (
+                "train.py",
+                "counting",
+                *TINY,
+                "--optimizer",
+                "sgd",
+                "--lr",
+                1e308,
+                "--max-norm",
+                "None",
+                "--momentum",
+                9,
+                *out,
+            ),
+            "training diverged at step",
+        ),
+        "missing checkpoint": (("sample.py", tmp_path / "no"), "no such file"),
+        "truncated checkpoint": (("sample.py", broken), "was it truncated?"),
+        "length": (("sample.py", broken, "--length", 0), "length: expected at least 1, got 0"),
+        "seeds": (("reproduce.py", "--seeds", 0), "seeds: expected an integer of at least 1"),
+        "rounds": (("benchmark.py", "--rounds", 0), "rounds: expected an integer of at least 1"),
+        "workload": (("benchmark.py", "--only", "x"), "only: no workload contains 'x'; there are:"),
+        "steps": (("scaling.py", "--steps", 0), "steps: expected an integer of at least 1"),
+    }
+
+
+CASES = list(bad_inputs(Path(tempfile.mkdtemp())))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_gets_one_sentence_and_exit_status_2(case, tmp_path):
+    command, message = bad_inputs(tmp_path)[case]
+    result = run(*command)
+    assert result.returncode == 2, result.stdout + result.stderr
+    errors = result.stderr.strip().splitlines()
+    assert len(errors) == 1, result.stderr
+    assert errors[0].startswith("error: ")
+    assert message in errors[0]
+
+
+def test_an_empty_prompt_is_refused(counting):
+    out, _ = counting
+    result = run("sample.py", out / "best.safetensors", "--prompt", "")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "error: prompt: expected at least one token, got none\n",
+    )
+
+
+def test_tinyshakespeare_reads_as_documented(tinyshakespeare, tmp_path):
+    small = ("--hidden-size", 4, "--epochs", 1, "--streams", 1000, "--steps", 500)
+    result = run("train.py", "text", tinyshakespeare, *small, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert load_checkpoint(tmp_path / "best.safetensors").model.vocab_size == 66

@@ -1,0 +1,1 @@
+"""Tests of the LSTM itself: equations, cell, layers, model."""

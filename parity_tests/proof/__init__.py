@@ -1,0 +1,1 @@
+"""Tests of the comparison with PyTorch, and of training side by side."""

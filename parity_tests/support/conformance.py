@@ -1,0 +1,131 @@
+"""Conformance vectors: for every layout an LSTM, its inputs, and what it must give; all small.
+
+    python -m parity_tests.support.conformance          # writes parity_tests/vectors/*.safetensors
+
+Each file holds the tensors of one LSTM under their framework's names, beside `input/x` [T, N, I],
+`input/h0`, `input/c0`, `output/y`, `output/h_n` and `output/c_n`, in float64; its metadata say the
+layout, the prefixes, the directions, the forget bias and the activations. The outputs are torch's,
+by `torch_oracle.proof`; nothing of this package computes them. A program that loads such weights and
+ gives these outputs, to within K roundoffs, reads the layout rightly: T, N, I and H differ,
+nothing is zero, and three layers in both directions are used where the layout has them.
+"""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from safetensors import safe_open
+
+from numpy_lstm.files import write_atomically
+from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
+from numpy_lstm.porting.layouts.arrangement import to_native
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.fitting import fitted
+from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM
+from numpy_lstm.porting.layouts.table import ROWS, TABLE
+from numpy_lstm.porting.proof.run_as_placed import Outputs
+from parity_tests.support.problems import random_parameters
+from torch_oracle.proof.trace import Problem, torch_trace
+
+FOLDER = Path(__file__).parents[1] / "vectors"
+T, N, I, H, P = 4, 2, 3, 5, 4
+Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""x, h0 and c0."""
+
+
+def model_for(row: Layout, rng: np.random.Generator) -> CanonicalLSTM:
+    """An LSTM that uses everything the row has a place for, with weights that make it matter."""
+    config = LSTM(
+        I,
+        H,
+        3 if row.stacked or row.layers_in_names else 1,
+        bias_pair=row.bias_pair,
+        bidirectional=row.both_directions,
+        proj_size=P if row.holds("W_hr") else 0,
+        peephole=row.holds("W_ch"),
+    )
+    parameters = random_parameters(config.parameter_shapes(), rng, np.float64, scale=2.0)
+    told = {"stored": 0.0, "told": 1.5}.get(str(row.forget_bias), row.forget_bias)
+    states = {}
+    if row.holds("initial_h"):
+        L = len(config.suffixes)
+        states["initial_h"] = rng.standard_normal((L, config.output_size))
+        states["initial_c"] = rng.standard_normal((L, H))
+    return CanonicalLSTM(config, parameters, Facts(forget_bias=float(told)), **states)
+
+
+def expected(model: CanonicalLSTM, inputs: Inputs) -> Outputs:
+    """What torch makes of it; the forget bias of run time added to the bias."""
+    config, told = model.config, model.facts.forget_bias
+    parameters = {name: p.copy() for name, p in model.parameters.items()}
+    for suffix in config.suffixes:
+        parameters[config.bias_names[0] + suffix][H : 2 * H] += told
+    x, h0, c0 = inputs
+    zeros = np.zeros((T, N, config.directions * config.output_size))
+    problem = Problem(
+        config=config,
+        parameters=parameters,
+        x=x,
+        lengths=np.full(N, T),
+        h0=h0,
+        c0=c0,
+        dh_n=np.zeros_like(h0),
+        dc_n=np.zeros_like(c0),
+        dy=zeros,
+    )
+    totals = torch_trace(problem).totals
+    return totals["y"], totals["h_n"], totals["c_n"]
+
+
+def vector_of(row: Layout) -> dict[Path, bytes]:
+    """The file of one layout."""
+    rng = np.random.default_rng([7, crc32(row.key.encode())])
+    model, _ = fitted(model_for(row, rng), row)
+    L, c = len(model.config.suffixes), model.config
+
+    def start(learned: np.ndarray | None, size: int) -> np.ndarray:
+        if learned is None:
+            return rng.standard_normal((L, N, size))
+        return np.repeat(learned[:, None], N, axis=1)
+
+    h0, c0 = start(model.initial_h, c.output_size), start(model.initial_c, H)
+    inputs = rng.standard_normal((T, N, I)), h0, c0
+    outputs = expected(model, inputs)
+    native = to_native(model, row)
+    tensors = dict(native.tensors)
+    tensors |= {f"input/{n}": a for n, a in zip(("x", "h0", "c0"), inputs, strict=True)}
+    tensors |= {f"output/{n}": a for n, a in zip(("y", "h_n", "c_n"), outputs, strict=True)}
+    said = {
+        "layout": row.key,
+        "prefixes": list(native.prefixes),
+        "directions": native.directions,
+        "facts": asdict(native.facts),
+    }
+    data = safetensors_bytes(tensors, {"lstm": json.dumps(said)})
+    return {FOLDER / f"{row.key}.safetensors": data}
+
+
+def load_vector(path: Path) -> tuple[NativeLSTM, Inputs, Outputs]:
+    """An LSTM, its inputs, and what it must give."""
+    with safe_open(path, framework="numpy") as file:
+        said = json.loads(file.metadata()["lstm"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+    inputs = tuple(arrays.pop(f"input/{name}") for name in ("x", "h0", "c0"))
+    outputs = tuple(arrays.pop(f"output/{name}") for name in ("y", "h_n", "c_n"))
+    facts = Facts(said["facts"]["forget_bias"], tuple(said["facts"]["activations"]))
+    prefixes = tuple(said["prefixes"])
+    native = NativeLSTM(TABLE[said["layout"]], arrays, prefixes, said["directions"], facts)
+    return replace(native, tensors=arrays), inputs, outputs  # type: ignore[return-value]
+
+
+def main() -> None:
+    """Write all of them."""
+    for row in ROWS:
+        write_atomically(vector_of(row))
+
+
+if __name__ == "__main__":
+    main()

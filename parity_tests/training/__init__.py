@@ -1,0 +1,1 @@
+"""Tests of training: tasks, optimisers, checkpoints, and the judgement of training programs."""

@@ -1,0 +1,1 @@
+"""Tests of the verdict on somebody's LSTM."""
