@@ -5,9 +5,9 @@
 Each file holds the tensors of one LSTM under their framework's names, beside `input/x` [T, N, I],
 `input/h0`, `input/c0`, `output/y`, `output/h_n` and `output/c_n`, in float64; its metadata say the
 layout, the prefixes, the directions, the forget bias and the activations. The outputs are torch's,
-by `torch_oracle.proof`; nothing of this package computes them. A program that loads such weights and
- gives these outputs, to within K roundoffs, reads the layout rightly: T, N, I and H differ,
-nothing is zero, and three layers in both directions are used where the layout has them.
+by `torch_oracle.proof`; nothing of this package computes them. A program that loads such
+weights and gives these outputs, to within K roundoffs, reads the layout rightly: T, N, I and H
+differ, nothing is zero, and three layers in both directions are used where the layout has them.
 """
 
 import json

@@ -3,7 +3,8 @@
 A training adapter is a function of the user's that asks for `weights`, `batches` and `recipe` by
 name: the weights to start from under `LanguageModel`'s names, a list of batches
 (`numpy_lstm.training.batching.Batch`; all epochs, one after the other) and a recipe
-(`numpy_lstm.Recipe`), whose schedule is over the whole list. It trains on the batches in order and returns a list with one dict for each::
+(`numpy_lstm.Recipe`), whose schedule is over the whole list. It trains on the batches in
+order and returns a list with one dict for each::
 
     {"weights": {...}, "loss": 1.6, "gradients": {...}, "clipped": {...}, "m": {...}, "v": {...}}
 

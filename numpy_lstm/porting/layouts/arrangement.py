@@ -228,7 +228,8 @@ def _split(
 def to_native(model: CanonicalLSTM, layout: Layout) -> NativeLSTM:
     """Lay an LSTM out as a framework has it; the inverse of `to_canonical`.
 
-    Everything must have a place there: see `fitting.fitted`, which says what does not, and does what can be done about it.
+    Everything must have a place there: see `fitting.fitted`, which says what does not, and does
+    what can be done about it.
     """
     c = model.config
     D, H = c.directions, c.hidden_size
