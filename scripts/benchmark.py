@@ -20,9 +20,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
+from numpy_lstm.errors import check, check_positive, one_line_errors, require
 
-from numpy_lstm.errors import check, check_positive, one_line_errors
+with one_line_errors():
+    import tyro
 
 Kind = Literal["layer", "training step", "generation"]
 DType = Literal["float32", "float64"]
@@ -391,6 +392,7 @@ def main(
         rounds: turns of every implementation.
         out: file for all figures, as JSON.
     """
+    require("torch")
     check_positive(rounds=rounds)
     for count in threads:
         check_positive(threads=count)

@@ -7,8 +7,11 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from rich.console import Console
-from rich.table import Table
+from numpy_lstm.errors import one_line_errors
+
+with one_line_errors():
+    from rich.console import Console
+    from rich.table import Table
 
 REQUIRED = 0.95
 
@@ -36,4 +39,5 @@ def main(lines: Iterable[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.stdin))
+    with one_line_errors():
+        raise SystemExit(main(sys.stdin))

@@ -12,10 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from numpy_lstm.errors import one_line_errors
@@ -29,6 +25,12 @@ from numpy_lstm.porting.proof.proof import OtherSizes, Proof, prove, verdict
 from numpy_lstm.porting.proof.record import proof_path
 from numpy_lstm.porting.recognise.select import Told, lstm_of, read_lstm
 from numpy_lstm.roundoff import K
+
+with one_line_errors():
+    import tyro
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
 Activations = tuple[str, str, str]
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from numpy_lstm.errors import InputError, check_positive, one_line_errors
 from numpy_lstm.training.experiment import RECOMMENDED, SEED_RECIPE, CountingExperiment
 from numpy_lstm.training.loop import Validation, evaluate, train
 from numpy_lstm.training.tasks.counting import longest_solved
+
+with one_line_errors():
+    import tyro
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
 RECIPES = {
     "recommended: Adam 0.01, batch 32": RECOMMENDED,

@@ -5,14 +5,16 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import tyro
-from rich.console import Console
 
 from numpy_lstm.errors import check, one_line_errors
 from numpy_lstm.training.checkpoint import load_checkpoint
 from numpy_lstm.training.sampling import generate
 from numpy_lstm.training.tasks.counting import EOS, longest_solved
 from numpy_lstm.training.vocabulary import UNK
+
+with one_line_errors():
+    import tyro
+    from rich.console import Console
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import tyro
-from benchmark import Workload, arrays, numpy_call, peak_memory
 from threadpoolctl import threadpool_limits
 
 from numpy_lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.errors import check_positive, one_line_errors
 from numpy_lstm.training.memory import keep_freed_memory
+
+with one_line_errors():
+    import tyro
+    from benchmark import Workload, arrays, numpy_call, peak_memory
 
 BASE = Workload("layer", N=8, T=64, I=64, H=64)
 FACTORS = (1, 2, 4, 8, 16, 32, 64)

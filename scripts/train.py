@@ -7,13 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
-import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.errors import InputError, check, one_line_errors
+from numpy_lstm.errors import InputError, check, one_line_errors, require
 from numpy_lstm.training.checkpoint import Checkpoint, save_checkpoint
 from numpy_lstm.training.curves import plot_curves
 from numpy_lstm.training.experiment import (
@@ -27,6 +23,18 @@ from numpy_lstm.training.loop import Step, Validation, evaluate, train
 from numpy_lstm.training.memory import keep_freed_memory
 from numpy_lstm.training.tasks import Task
 from numpy_lstm.training.tasks.counting import CountingTask, longest_solved
+
+with one_line_errors():
+    import tyro
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Table
 
 LIMIT = 200
 """Largest n that is tried on the counting language."""
@@ -237,6 +245,9 @@ def report(run: Run) -> bool:
 def main(command: Command) -> int:
     """Run the command; the exit status."""
     keep_freed_memory()
+    require("matplotlib")
+    if command.output.oracle:
+        require("torch")
     console = Console()
     experiment, output = command.experiment, command.output
     check(output.threads >= 1, f"threads: expected at least 1, got {output.threads}")
