@@ -3,10 +3,11 @@
 import io
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from importlib import import_module
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -180,7 +181,7 @@ def check_parameters(parameters: Mapping[str, np.ndarray], shapes: Mapping[str, 
 
 
 @contextmanager
-def one_line_errors(options: Collection[str] = ()) -> Iterator[None]:
+def one_line_errors(*commands: Callable[..., Any]) -> Iterator[None]:
     """For commands: whatever a user can mend becomes one sentence and exit status 2.
 
     That is an `InputError`, an optional package that is not installed (so a command imports such
@@ -189,8 +190,8 @@ def one_line_errors(options: Collection[str] = ()) -> Iterator[None]:
     signal would: neither is an error. Exit status 1 is left to verdicts.
 
     Args:
-        options: names of the command's options, as its code spells them: an error of the argument
-            ``hidden_size`` is then reported as one of ``--hidden-size``.
+        commands: the dataclasses or functions whose fields or arguments are the command's
+            options: an error of the argument ``hidden_size`` is then one of ``--hidden-size``.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal shows é as \xe9
@@ -207,7 +208,7 @@ def one_line_errors(options: Collection[str] = ()) -> Iterator[None]:
         _drop_standard_output()
         raise SystemExit(141) from None
     except (InputError, ModuleNotFoundError, MemoryError, OSError) as error:
-        sentence = _sentence(error, options)
+        sentence = _sentence(error, {name for each in commands for name in _option_names(each)})
         if sentence is None:
             raise
         if isinstance(error, OSError) and error.filename is None:
@@ -229,6 +230,14 @@ def _sentence(error: Exception, options: Collection[str]) -> str | None:
         return f"not enough memory ({error}); ask for something smaller"
     assert isinstance(error, OSError)
     return f"{error.filename or 'standard output'}: cannot be used ({error.strerror})"
+
+
+def _option_names(command: Callable[..., Any]) -> Iterator[str]:
+    """Names of a dataclass' fields or a function's arguments, those of nested dataclasses too."""
+    for name, kind in get_type_hints(command).items():
+        yield name
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from _option_names(kind)
 
 
 def _drop_standard_output() -> None:

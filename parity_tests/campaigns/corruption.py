@@ -30,6 +30,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
 from parity_tests.campaigns.corruption_attacks import CANARY, SECRET, Attack, attacks
 from parity_tests.campaigns.corruption_samples import Sample, damaged, samples
 
@@ -293,9 +294,18 @@ def report(found: Iterable[Outcome]) -> Table:
 
 
 def main(settings: Settings) -> int:
-    """Print a table, and each failure with the folder where its files are; 1 if there is one."""
+    """Print a table, and each failure with its files' folder; 1 if there is one, 130 on Ctrl-C."""
+    check_positive(files=settings.files, workers=settings.workers)
+    check_not_negative(seed=settings.seed, first=settings.first)
+    if not settings.patience > 0:
+        raise InputError(f"expected seconds above 0, got {settings.patience}", argument="patience")
+    kinds = {sample.kind for sample in samples()}
+    unknown = sorted({*settings.containers} - kinds)
+    if unknown:
+        raise InputError(f"expected some of {sorted(kinds)}, got {unknown}", argument="containers")
     console, scratch = Console(), Path(tempfile.mkdtemp(prefix="corruption-"))
     found: list[Outcome] = []
+    interrupted = False
     try:
         total = settings.files + (0 if settings.containers else len(attacks()))
         for outcome in track(run(settings, scratch), "files", total, console=console):
@@ -306,14 +316,16 @@ def main(settings: Settings) -> int:
     except KeyboardInterrupt:
         done = sum(outcome.kind != "attacks" for outcome in found)
         console.print(f"interrupted; go on with --first {settings.first + done}")
+        interrupted = True
     console.print(report(found))
     failures = sum(bool(outcome.failure) for outcome in found)
     if failures:
         console.print(f"{failures} failures; their files are in {scratch}")
         return 1
     shutil.rmtree(scratch)
-    return 0
+    return 130 if interrupted else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Settings, description=__doc__)))
+    with one_line_errors(Settings):
+        raise SystemExit(main(tyro.cli(Settings, description=__doc__)))

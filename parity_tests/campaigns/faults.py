@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from numpy_lstm.cell import cell_backward, cell_forward
+from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
 from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
 from torch_oracle.diagnose.faults.cell_faults import BACKWARD, ORDERS
@@ -232,6 +233,10 @@ def enough(label: str, source: Source, counts: Counter[str]) -> bool:
 
 def main(settings: Settings) -> int:
     """Print what was caught, placed and named; 1 if less than is claimed."""
+    check_positive(combinations=settings.combinations)
+    check_not_negative(seed=settings.seed)
+    if not settings.sources:
+        raise InputError(f"expected some of {get_args(Source)}, got none", argument="sources")
     torch.set_num_threads(1)
     console = Console()
     holds = check_all(console)
@@ -255,4 +260,5 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Settings, description=__doc__)))
+    with one_line_errors(Settings):
+        raise SystemExit(main(tyro.cli(Settings, description=__doc__)))

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from numpy_lstm.errors import InputError, one_line_errors
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
@@ -254,6 +255,9 @@ def haste() -> Iterator[Result]:
 def main(names: list[str]) -> None:
     """Run what is named, or everything, and print a line each; exit status 1 beyond K."""
     checks = {"chainer": chainer, "mxnet": mxnet, "haste": haste}
+    unknown = sorted({*names} - checks.keys())
+    if unknown:
+        raise InputError(f"frameworks: expected some of {list(checks)}, got {unknown}")
     failed = False
     for name in names or checks:
         for what, far in checks[name]():
@@ -263,4 +267,5 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import InputError, one_line_errors
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
 from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, Tensor, places
 from numpy_lstm.porting.proof.run_as_placed import Outputs, run
@@ -304,6 +304,8 @@ def main() -> int:
     """Print the table; 1 if one survives."""
     start = time.perf_counter()
     made, same, survivors = campaign(sorted(FOLDER.glob("*.safetensors")))
+    if not made:
+        raise InputError(f"{FOLDER}: expected test vectors (*.safetensors), found none")
     table = Table(title="Porting mutants")
     for column in ("kind", "mutants", "equivalent", "killed"):
         table.add_column(column)
@@ -324,4 +326,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with one_line_errors():
+        raise SystemExit(main())

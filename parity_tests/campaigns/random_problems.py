@@ -18,6 +18,7 @@ from rich.progress import track
 from rich.table import Table
 from threadpoolctl import ThreadpoolController
 
+from numpy_lstm.errors import check_not_negative, check_positive, one_line_errors
 from numpy_lstm.roundoff import K
 from parity_tests.support.problems import random_problem
 from torch_oracle.proof.compare import Comparison, check_parity
@@ -115,10 +116,12 @@ def report(worst: dict[float, list[tuple[float, str, int, bool]]]) -> Table:
 
 
 def main(settings: Settings) -> int:
-    """Print the largest distances; 1 if one exceeds K, whose seed is then named."""
+    """Print the largest distances; 1 if one exceeds K, whose seed is then named; 130 on Ctrl-C."""
+    check_positive(problems=settings.problems)
+    check_not_negative(first=settings.first)
     blas, console = ThreadpoolController(), Console()
     worst: dict[float, list[tuple[float, str, int, bool]]] = defaultdict(list)
-    alarms, seed = 0, settings.first
+    alarms, seed, interrupted = 0, settings.first, False
     seeds = range(settings.first, settings.first + settings.problems)
     try:
         for seed in track(seeds, "problems", console=console):
@@ -131,10 +134,14 @@ def main(settings: Settings) -> int:
                 console.print(f"seed {seed}: {comparison.first}; {case.shape}", soft_wrap=True)
     except KeyboardInterrupt:
         console.print(f"interrupted; go on with --first {seed}")
+        interrupted = True
     if worst:
         console.print(report(worst))
-    return int(alarms > 0)
+    if alarms:
+        return 1
+    return 130 if interrupted else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Settings, description=__doc__)))
+    with one_line_errors(Settings):
+        raise SystemExit(main(tyro.cli(Settings, description=__doc__)))

@@ -19,7 +19,9 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
+from numpy_lstm.errors import check_positive, one_line_errors
 from numpy_lstm.fast import layer
 from numpy_lstm.lstm import lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K
@@ -179,8 +181,13 @@ def limits(problem: Problem, *, gradcheck: bool = False) -> dict[str, dict[str, 
 
 def main(settings: Settings) -> int:
     """Print the table."""
-    torch.set_num_threads(1)
     s = settings
+    check_positive(
+        steps=s.steps,
+        batch_size=s.batch_size,
+        input_size=s.input_size,
+        hidden_size=s.hidden_size,
+    )
     sizes = (s.steps, s.batch_size, s.input_size, s.hidden_size)
     table = Table(title=f"Smallest relative error found, in a term of step {s.steps // 2}")
     for column in ("T, N, I, H", "dtype", "check", *TERMS):
@@ -197,4 +204,6 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Settings, description=__doc__)))
+    torch.set_num_threads(1)  # the problems are small: waiting for threads takes most of the time
+    with one_line_errors(Settings), threadpool_limits(1):
+        raise SystemExit(main(tyro.cli(Settings, description=__doc__)))

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
 from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import Recipe
 from torch_oracle.diagnose.faults.fault import faulty
@@ -200,6 +200,10 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def main(settings: Settings) -> int:
     """Print all outcomes; 1 if an active fault was not caught, placed and named."""
+    check_positive(pairs=settings.pairs)
+    check_not_negative(seed=settings.seed)
+    if not settings.levels:
+        raise InputError(f"expected some of {list(LEVELS)}, got none", argument="levels")
     torch.set_num_threads(1)
     console, failures = Console(), 0
     for level in settings.levels:
@@ -219,4 +223,5 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Settings, description=__doc__)))
+    with one_line_errors(Settings):
+        raise SystemExit(main(tyro.cli(Settings, description=__doc__)))

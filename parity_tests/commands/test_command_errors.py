@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 from numpy_lstm.errors import EXTRAS, InputError, MissingPackage, one_line_errors, require
+from parity_tests.campaigns import (
+    corruption,
+    faults,
+    porting_mutants,
+    random_problems,
+    sensitivity,
+    training_faults,
+)
 
 ROOT = Path(__file__).parents[2]
 HIDE = """
@@ -82,6 +90,30 @@ def test_require_raises_for_a_missing_package_only(monkeypatch):
     assert str(caught.value) == (
         "this needs the package h5py, which is not installed; pip install 'numpy-lstm[porting]'"
     )
+
+
+VACUOUS = [
+    (random_problems, {"problems": 0}, "problems: expected an integer of at least 1, got 0"),
+    (corruption, {"files": 0}, "files: expected an integer of at least 1, got 0"),
+    (corruption, {"containers": ("no",)}, "containers: expected some of"),
+    (faults, {"combinations": 0}, "combinations: expected an integer of at least 1, got 0"),
+    (faults, {"sources": ()}, "sources: expected some of"),
+    (training_faults, {"pairs": 0}, "pairs: expected an integer of at least 1, got 0"),
+    (training_faults, {"levels": ()}, "levels: expected some of"),
+    (sensitivity, {"steps": 0}, "steps: expected an integer of at least 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("campaign", "settings", "message"), VACUOUS)
+def test_a_campaign_that_would_try_nothing_is_refused(campaign, settings, message):
+    with pytest.raises(InputError, match=message):
+        campaign.main(campaign.Settings(**settings))
+
+
+def test_a_campaign_of_no_test_vectors_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(porting_mutants, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match="expected test vectors"):
+        porting_mutants.main()
 
 
 def test_every_extra_is_one_of_the_distribution():
