@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
-from numpy_lstm.errors import check, check_choice
+from numpy_lstm.errors import InputError, check_choice
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM
 
@@ -56,8 +56,10 @@ def init_lstm(
     """
     H, gates = config.hidden_size, 3 if config.coupled else 4
     check_choice("input_init", input_init, InputInit)
-    check(np.issubdtype(dtype, np.inexact), f"dtype: expected a floating type, got {dtype}")
-    check(np.isfinite(forget_bias), f"forget_bias: expected a finite number, got {forget_bias}")
+    if not np.issubdtype(dtype, np.inexact):
+        raise InputError(f"expected a floating type, got {dtype}", argument="dtype")
+    if not np.isfinite(forget_bias):
+        raise InputError(f"expected a finite number, got {forget_bias}", argument="forget_bias")
     weights: dict[str, np.ndarray] = {}
     for name, shape in config.parameter_shapes().items():
         kind, columns = name.partition("_l")[0], shape[-1][1]

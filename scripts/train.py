@@ -19,7 +19,7 @@ from numpy_lstm.training.experiment import (
     Experiment,
     TextExperiment,
 )
-from numpy_lstm.training.loop import Step, Validation, evaluate, train
+from numpy_lstm.training.loop import TrainingStep, Validation, evaluate, train
 from numpy_lstm.training.memory import keep_freed_memory
 from numpy_lstm.training.tasks import Task
 from numpy_lstm.training.tasks.counting import CountingTask, longest_solved
@@ -104,7 +104,7 @@ class Run:
         self.summary = None
         self.start = time.perf_counter()
 
-    def records(self) -> Iterator[tuple[Step | Validation, Any]]:
+    def records(self) -> Iterator[tuple[TrainingStep | Validation, Any]]:
         """The records of training, each with torch's agreement where the oracle runs."""
         parameters = self.experiment.parameters(self.model)
         records = train(self.model, parameters, self.task, self.recipe)
@@ -149,7 +149,7 @@ class Run:
                 bar = progress.add_task("training", total=total, shown="")
                 for record, agreement in self.records():
                     entry = self.write(file, record, agreement)
-                    if isinstance(record, Step):
+                    if isinstance(record, TrainingStep):
                         rate = record.batch.tokens / record.seconds
                         progress.update(bar, advance=1, shown=self.show(record.loss, rate))
                     else:
@@ -159,14 +159,16 @@ class Run:
                 self.output.out / "curves.png", self.log, floor=self.task.floor, title=self.title()
             )
 
-    def write(self, file: TextIO, record: Step | Validation, agreement: Any) -> dict[str, Any]:
+    def write(
+        self, file: TextIO, record: TrainingStep | Validation, agreement: Any
+    ) -> dict[str, Any]:
         """Log one record, on disk at once."""
         entry: dict[str, Any] = dict(record.summary())
         if agreement is not None:
             assert self.summary is not None
             self.summary.add(record, agreement)
             entry["torch_loss"] = agreement.torch_loss
-            name = "loss" if isinstance(record, Step) else "validation loss"
+            name = "loss" if isinstance(record, TrainingStep) else "validation loss"
             entry["divergence"], entry["noise_floor"] = (
                 agreement.divergence[name],
                 agreement.floor[name],

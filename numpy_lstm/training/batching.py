@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from numpy_lstm.errors import check, check_positive
+from numpy_lstm.errors import InputError, check_positive
 
 Tokens = Int[np.ndarray, "_"]
 
@@ -26,7 +26,7 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Number of real tokens."""
+        """The number of real tokens, padding left out."""
         return int(self.lengths.sum())
 
 
@@ -36,13 +36,14 @@ def pad(sequences: Sequence[Tokens]) -> Batch:
     Raises:
         InputError: no sequence, or one of fewer than two tokens.
     """
-    check(len(sequences) > 0, "batch: expected at least one sequence, got none")
+    if not sequences:
+        raise InputError("batch: expected at least one sequence, got none")
     lengths = np.array([len(sequence) - 1 for sequence in sequences])
     short = np.flatnonzero(lengths < 1)
-    check(
-        short.size == 0,
-        f"sequence {short[:1]}: expected at least two tokens (an input and its target)",
-    )
+    if short.size:
+        raise InputError(
+            f"sequence {short[:1]}: expected at least two tokens (an input and its target)"
+        )
     inputs = np.zeros((lengths.max(), len(sequences)), np.int64)
     targets = np.zeros_like(inputs)
     for n, sequence in enumerate(sequences):
@@ -72,10 +73,10 @@ def stream_batches(tokens: Tokens, streams: int, steps: int) -> list[Batch]:
     """
     check_positive(streams=streams, steps=steps)
     length = (len(tokens) - 1) // streams
-    check(
-        length >= 1,
-        f"text: expected at least {streams + 1} tokens for {streams} streams, got {len(tokens)}",
-    )
+    if length < 1:
+        raise InputError(
+            f"text: expected at least {streams + 1} tokens for {streams} streams, got {len(tokens)}"
+        )
     inputs = tokens[: streams * length].reshape(streams, length).T
     targets = tokens[1 : streams * length + 1].reshape(streams, length).T
     return [

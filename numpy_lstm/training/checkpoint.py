@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from numpy_lstm.errors import InputError, check, check_parameters
+from numpy_lstm.errors import InputError, check_parameters
 from numpy_lstm.files import write_atomically
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import Parameters
@@ -64,14 +64,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            check(
-                metadata.get("format") == FORMAT,
-                f"{path}: expected a checkpoint of this package ({FORMAT}),"
-                f" got format {metadata.get('format')!r}",
-            )
+            if metadata.get("format") != FORMAT:
+                raise InputError(
+                    f"{path}: expected a checkpoint of this package ({FORMAT}),"
+                    f" got format {metadata.get('format')!r}"
+                )
             dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}
             other = [f"{name} is {d}" for name, d in dtypes.items() if d not in ("F32", "F64")]
-            check(not other, f"{path}: expected float32 or float64 tensors, got {', '.join(other)}")
+            if other:
+                raise InputError(
+                    f"{path}: expected float32 or float64 tensors, got {', '.join(other)}"
+                )
             parameters = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Everything that decides a training run, flat, as a command line or a script sets it; presets."""
+"""All settings of a training run in one flat dataclass, as a command sets them, and presets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from numpy_lstm.errors import check, check_choice
+from numpy_lstm.errors import InputError, check_choice, check_not_negative
 from numpy_lstm.initialization import InputInit, init_language_model
 from numpy_lstm.language_model import LanguageModel
+from numpy_lstm.training.clipping import Clipping
 from numpy_lstm.training.loop import Divisor, Recipe
-from numpy_lstm.training.optimizers import SGD, Adam, AdamW, Clipping, Optimizer, Schedule
+from numpy_lstm.training.optimizers import SGD, Adam, AdamW, Optimizer, Schedule
 from numpy_lstm.training.tasks.counting import CountingTask
 from numpy_lstm.training.tasks.text import TextTask, read_text
 
@@ -20,7 +21,7 @@ DType = Literal["float32", "float64"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """Model, initial weights and recipe."""
+    """A model, its initial weights and the recipe by which it is trained."""
 
     hidden_size: int = 50
     """Units of each layer of the LSTM."""
@@ -58,15 +59,16 @@ class Experiment:
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, OptimizerName)
         check_choice("dtype", self.dtype, DType)
-        check(self.seed >= 0, f"seed: expected an integer of at least 0, got {self.seed}")
-        check(
-            self.momentum == 0 or self.optimizer == "sgd",
-            f"momentum: expected 0 with {self.optimizer}, got {self.momentum}; only sgd has one",
-        )
+        check_not_negative(seed=self.seed)
+        if self.momentum and self.optimizer != "sgd":
+            raise InputError(
+                f"expected 0 with {self.optimizer}, got {self.momentum}; only sgd has one",
+                argument="momentum",
+            )
 
     @property
     def recipe(self) -> Recipe:
-        """Optimizer, clipping and schedule."""
+        """The optimizer, the clipping and the schedule of these settings."""
         kinds: dict[str, Optimizer] = {
             "sgd": SGD(self.lr, self.momentum, self.weight_decay),
             "adam": Adam(self.lr, weight_decay=self.weight_decay),
@@ -88,7 +90,7 @@ class Experiment:
         )
 
     def parameters(self, model: LanguageModel) -> dict[str, np.ndarray]:
-        """Initial weights."""
+        """The initial weights of the model, drawn by the seed."""
         return init_language_model(
             model,
             rng=np.random.default_rng([self.seed, 2]),
@@ -112,7 +114,7 @@ class CountingExperiment(Experiment):
     """Sequences in a training batch."""
 
     def task(self) -> CountingTask:
-        """The data."""
+        """The sequences of these settings."""
         return CountingTask(self.num_sequences, self.n_min, self.n_max, self.batch_size, self.seed)
 
 
@@ -138,7 +140,7 @@ class TextExperiment(Experiment):
     """Characters of each stream in a batch; gradients are cut at its start."""
 
     def task(self, file: Path) -> TextTask:
-        """The data of this file."""
+        """The streams of this file's text."""
         return TextTask(read_text(file), self.streams, self.steps)
 
 

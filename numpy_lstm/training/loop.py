@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from numpy_lstm.errors import InputError, check, check_choice, check_finite, check_positive
+from numpy_lstm.errors import InputError, check_choice, check_finite, check_positive
 from numpy_lstm.language_model import (
     LanguageModel,
     State,
@@ -17,16 +17,9 @@ from numpy_lstm.language_model import (
 )
 from numpy_lstm.lstm import Parameters
 from numpy_lstm.training.batching import Batch
-from numpy_lstm.training.optimizers import (
-    Clipping,
-    Optimizer,
-    OptimizerState,
-    Schedule,
-    clip_each_norm,
-    clip_global_norm,
-    global_norm,
-    learning_rate,
-)
+from numpy_lstm.training.clipping import Clipping, clip_each_norm, clip_global_norm, global_norm
+from numpy_lstm.training.divergence import TrainingDiverged
+from numpy_lstm.training.optimizers import Optimizer, OptimizerState, Schedule, learning_rate
 from numpy_lstm.training.tasks import Task
 
 Divisor = Literal["tokens", "sequences"]
@@ -34,7 +27,7 @@ Divisor = Literal["tokens", "sequences"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """The choices that make a training run, besides its model and its data.
 
     Args:
         optimizer: SGD, Adam or AdamW.
@@ -58,15 +51,19 @@ class Recipe:
         check_choice("clipping", self.clipping, Clipping)
         check_choice("divisor", self.divisor, Divisor)
         check_choice("schedule", self.schedule, Schedule)
-        check(
-            self.max_norm is None or 0 < self.max_norm < math.inf,
-            f"max_norm: expected a positive number or none, got {self.max_norm}",
-        )
+        if self.max_norm is not None and not 0 < self.max_norm < math.inf:
+            raise InputError(
+                f"expected a positive number or none, got {self.max_norm}", argument="max_norm"
+            )
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: all that the next step depends on, beside its batch."""
+    """Where a run stands: everything on which the next step depends, except its batch.
+
+    `state` is the LSTM's (h, c) at the end of the last batch, which a batch that continues it
+    carries on.
+    """
 
     parameters: Parameters
     optimizer: OptimizerState
@@ -74,8 +71,8 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One optimisation step, with everything that led to it and came of it.
+class TrainingStep:
+    """One training step, with everything that led to it and came of it.
 
     `loss` is in nats per token; `gradients` are as derived, before clipping; `coefficients` are
     the clipping factors of each tensor.
@@ -93,7 +90,7 @@ class Step:
     seconds: float
 
     def summary(self) -> dict[str, float | int]:
-        """The scalars, for a log."""
+        """The numbers of this step that a log keeps."""
         return {
             "step": self.index,
             "epoch": self.epoch,
@@ -121,7 +118,7 @@ class Validation:
     parameters: Parameters
 
     def summary(self) -> dict[str, float | int | None]:
-        """The scalars, for a log."""
+        """The numbers of this validation that a log keeps."""
         return {
             "epoch": self.epoch,
             "step": self.step,
@@ -131,7 +128,7 @@ class Validation:
 
 
 def loss_divisor(divisor: Divisor, batch: Batch) -> int:
-    """What divides the gradient of this batch's summed loss."""
+    """What divides the gradient of a batch's summed loss: its real tokens or its sequences."""
     return batch.tokens if divisor == "tokens" else len(batch.lengths)
 
 
@@ -181,11 +178,11 @@ def training_step(
     *,
     epoch: int = 0,
     index: int = 0,
-) -> Step:
+) -> TrainingStep:
     """One step of `train` from a given position; the number of the step is for its record.
 
     Raises:
-        InputError: the loss, a gradient or a parameter is no longer finite; names the step.
+        TrainingDiverged: the loss, a gradient or a parameter is no longer finite.
     """
     start = time.perf_counter()
     try:
@@ -193,13 +190,17 @@ def training_step(
             divisor = loss_divisor(recipe.divisor, batch)
             loss_sum, gradients, state = batch_gradients(model, before, batch, divisor)
             coefficients, after = apply_gradients(recipe, before, gradients, state, lr)
-        check(np.isfinite(loss_sum), f"the loss is {loss_sum}")
+        if not np.isfinite(loss_sum):
+            raise InputError(f"the loss is {loss_sum}")
         for name, parameter in after.parameters.items():
             check_finite(name, parameter)
     except InputError as error:
-        raise InputError(f"training diverged at step {index}: {error}") from error
-    loss, seconds = float(loss_sum / batch.tokens), time.perf_counter() - start
-    return Step(epoch, index, lr, batch, before, loss, gradients, coefficients, after, seconds)
+        raise TrainingDiverged(index, error) from error
+    loss = float(loss_sum / batch.tokens)
+    seconds = time.perf_counter() - start
+    return TrainingStep(
+        epoch, index, lr, batch, before, loss, gradients, coefficients, after, seconds
+    )
 
 
 def evaluate(model: LanguageModel, parameters: Parameters, batches: Sequence[Batch]) -> float:
@@ -208,7 +209,9 @@ def evaluate(model: LanguageModel, parameters: Parameters, batches: Sequence[Bat
     Raises:
         InputError: parameters or loss are not finite.
     """
-    total, tokens, state = 0.0, 0, None
+    total = 0.0
+    tokens = 0
+    state = None
     for batch in batches:
         with np.errstate(over="ignore", invalid="ignore"):  # reported below
             outputs, _ = language_model_forward(
@@ -222,34 +225,53 @@ def evaluate(model: LanguageModel, parameters: Parameters, batches: Sequence[Bat
         state = (outputs.h_n, outputs.c_n)
         total += float(outputs.losses.sum(dtype=np.float64))
         tokens += batch.tokens
-    check(math.isfinite(total), f"validation: expected a finite loss, got {total}")
+    if not math.isfinite(total):
+        raise InputError(f"validation: expected a finite loss, got {total}")
     return total / tokens
 
 
 def train(
     model: LanguageModel, parameters: Parameters, task: Task, recipe: Recipe
-) -> Iterator[Step | Validation]:
+) -> Iterator[TrainingStep | Validation]:
     """Validate, then train, in every epoch; validate once more at the end.
 
     Nothing that was yielded changes afterwards, so a caller may stop at any record and keep it.
 
     Raises:
-        InputError: the loss, a gradient or a parameter is no longer finite; names the step.
+        TrainingDiverged: the loss, a gradient or a parameter is no longer finite.
     """
     position = Position(parameters, recipe.optimizer.init(parameters))
-    training_loss, index = None, 0
+    training_loss = None
+    index = 0
     total_steps = recipe.epochs * len(task.training_batches(0))
     for epoch in range(recipe.epochs):
-        loss = evaluate(model, position.parameters, task.validation_batches())
-        yield Validation(epoch, index, training_loss, loss, position.parameters)
-        epoch_loss, epoch_tokens = 0.0, 0
+        yield _validate(model, position, task, epoch, index, training_loss)
+        epoch_loss = 0.0
+        epoch_tokens = 0
         for batch in task.training_batches(epoch):
             lr = learning_rate(recipe.schedule, recipe.optimizer.lr, index, total_steps)
             step = training_step(model, recipe, position, batch, lr, epoch=epoch, index=index)
             yield step
-            position, index = step.after, index + 1
+            position = step.after
+            index += 1
             epoch_loss += step.loss * batch.tokens
             epoch_tokens += batch.tokens
         training_loss = epoch_loss / epoch_tokens
-    loss = evaluate(model, position.parameters, task.validation_batches())
-    yield Validation(recipe.epochs, index, training_loss, loss, position.parameters)
+    yield _validate(model, position, task, recipe.epochs, index, training_loss)
+
+
+def _validate(
+    model: LanguageModel,
+    position: Position,
+    task: Task,
+    epoch: int,
+    index: int,
+    training_loss: float | None,
+) -> Validation:
+    try:
+        loss = evaluate(model, position.parameters, task.validation_batches())
+    except InputError as error:
+        if index == 0:  # not training, but what it was given
+            raise
+        raise TrainingDiverged(index, error) from error
+    return Validation(epoch, index, training_loss, loss, position.parameters)

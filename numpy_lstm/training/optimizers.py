@@ -1,4 +1,4 @@
-"""Gradient clipping, learning-rate schedules, and SGD, Adam and AdamW as pure functions.
+"""SGD, Adam and AdamW as pure functions, and schedules of the learning rate.
 
 An optimizer is a frozen configuration with ``init(parameters) -> state`` and
 ``update(parameters, gradients, state, lr) -> (parameters, state)``; neither changes what it is
@@ -12,18 +12,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from numpy_lstm.errors import check
+from numpy_lstm.errors import InputError
 
 Arrays = Mapping[str, np.ndarray]
 OptimizerState = Mapping[str, Any]
 Schedule = Literal["constant", "cosine"]
-Clipping = Literal["global", "per_tensor"]
 
 
 def _check_nonnegative(**settings: float) -> None:
     for name, value in settings.items():
-        valid = isinstance(value, int | float | np.number) and 0 <= value < math.inf
-        check(valid, f"{name}: expected a finite number of at least 0, got {value}")
+        is_number = isinstance(value, int | float | np.number)
+        if not is_number or not 0 <= value < math.inf:
+            raise InputError(f"expected a finite number of at least 0, got {value}", argument=name)
 
 
 def _zeros(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -49,13 +49,13 @@ class SGD:
         _check_nonnegative(lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def init(self, parameters: Arrays) -> OptimizerState:
-        """Momentum buffers at zero (none without momentum)."""
+        """The state before the first step: momentum buffers of zeros, none without momentum."""
         return {"momentum": _zeros(parameters)} if self.momentum else {}
 
     def update(
         self, parameters: Arrays, gradients: Arrays, state: OptimizerState, lr: float
     ) -> tuple[dict[str, np.ndarray], OptimizerState]:
-        """One step; see the class."""
+        """The parameters and the state after one step by the equations of the class."""
         step = {k: g + self.weight_decay * parameters[k] for k, g in gradients.items()}
         if self.momentum:
             step = {k: self.momentum * state["momentum"][k] + d for k, d in step.items()}
@@ -82,17 +82,17 @@ class Adam:
 
     def __post_init__(self) -> None:
         _check_nonnegative(lr=self.lr, eps=self.eps, weight_decay=self.weight_decay)
-        valid = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        check(valid, f"betas: expected two numbers in [0, 1), got {self.betas}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"expected two numbers in [0, 1), got {self.betas}", argument="betas")
 
     def init(self, parameters: Arrays) -> OptimizerState:
-        """Both moments at zero, before step 1."""
+        """The state before the first step: both moments are zero."""
         return {"t": 0, "m": _zeros(parameters), "v": _zeros(parameters)}
 
     def update(
         self, parameters: Arrays, gradients: Arrays, state: OptimizerState, lr: float
     ) -> tuple[dict[str, np.ndarray], OptimizerState]:
-        """One step; see the class."""
+        """The parameters and the state after one step by the equations of the class."""
         if self.weight_decay:
             gradients = {k: g + self.weight_decay * parameters[k] for k, g in gradients.items()}
         beta1, beta2 = self.betas
@@ -130,13 +130,13 @@ class AdamW:
         return Adam(self.lr, self.betas, self.eps)
 
     def init(self, parameters: Arrays) -> OptimizerState:
-        """As Adam's."""
+        """The state before the first step: both moments are zero."""
         return self._adam.init(parameters)
 
     def update(
         self, parameters: Arrays, gradients: Arrays, state: OptimizerState, lr: float
     ) -> tuple[dict[str, np.ndarray], OptimizerState]:
-        """One step; see the class."""
+        """The parameters and the state after one step by the equations of the class."""
         decayed = {k: p * (1 - lr * self.weight_decay) for k, p in parameters.items()}
         return self._adam.update(decayed, gradients, state, lr)
 
@@ -144,46 +144,15 @@ class AdamW:
 Optimizer = SGD | Adam | AdamW
 
 
-def global_norm(gradients: Arrays) -> float:
-    """Euclidean norm of all gradients together, from the norm of each, as torch computes it."""
-    norms = np.array([np.linalg.norm(g.ravel()) for g in gradients.values()])
-    return float(np.linalg.norm(norms))
-
-
-def clip_coefficient(norm: float, max_norm: float) -> float:
-    """``min(1, max_norm / (norm + 1e-6))``, the factor of torch.nn.utils.clip_grad_norm_."""
-    return min(1.0, max_norm / (norm + 1e-6))
-
-
-def clip_global_norm(
-    gradients: Arrays, max_norm: float
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Scale all gradients by one coefficient, so that their common norm is at most max_norm.
-
-    Returns:
-        The scaled gradients and the coefficient of each tensor (all equal).
-    """
-    coefficient = clip_coefficient(global_norm(gradients), max_norm)
-    clipped = {name: coefficient * g for name, g in gradients.items()}
-    return clipped, dict.fromkeys(gradients, coefficient)
-
-
-def clip_each_norm(
-    gradients: Arrays, max_norm: float
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Scale each tensor's gradient by its own coefficient, so that each norm is at most max_norm.
-
-    Returns:
-        The scaled gradients and the coefficient of each tensor.
-    """
-    coefficients = {
-        name: clip_coefficient(global_norm({name: g}), max_norm) for name, g in gradients.items()
-    }
-    return {name: coefficients[name] * g for name, g in gradients.items()}, coefficients
-
-
 def learning_rate(schedule: Schedule, lr: float, step: int, total_steps: int) -> float:
-    """Learning rate of a step (from 0): constant, or half a cosine from lr down to lr / 10."""
+    """The learning rate of a step, counted from 0.
+
+    Args:
+        schedule: "constant", or "cosine" for half a cosine from lr down to lr / 10.
+        lr: learning rate of the first step.
+        step: index of the step.
+        total_steps: steps of the whole run.
+    """
     if schedule == "constant":
         return lr
     progress = step / max(1, total_steps - 1)

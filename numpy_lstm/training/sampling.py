@@ -1,11 +1,12 @@
 """Free-running generation: the model reads its own output, carrying its state."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from numpy_lstm.errors import check
+from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.language_model import LanguageModel, lstm_parameters, predict
 from numpy_lstm.lstm import Parameters
@@ -19,7 +20,7 @@ def generate(
     temperature: float = 1.0,
     rng: np.random.Generator | None = None,
 ) -> Iterator[int]:
-    """Token after token, without end.
+    """Draw the indices of one token after the other, without end.
 
     Args:
         model: sizes.
@@ -38,20 +39,22 @@ def generate(
 def check_sampling(
     prompt: Int[np.ndarray, " tokens"], temperature: float, rng: np.random.Generator | None
 ) -> None:
-    """Raise unless one can generate from these.
+    """Raise unless `generate` can work with these arguments.
 
     Raises:
         InputError: an empty prompt, a temperature that is negative or not finite, or no `rng`.
     """
-    check(len(prompt) > 0, "prompt: expected at least one token, got none")
-    check(
-        0 <= temperature < float("inf"),
-        f"temperature: expected a finite number of at least 0, got {temperature}",
-    )
-    check(
-        temperature == 0 or rng is not None,
-        "rng: expected a numpy.random.Generator for sampling, got None; give one, or temperature 0",
-    )
+    if len(prompt) == 0:
+        raise InputError("expected at least one token, got none", argument="prompt")
+    if not 0 <= temperature < math.inf:
+        raise InputError(
+            f"expected a finite number of at least 0, got {temperature}", argument="temperature"
+        )
+    if temperature > 0 and rng is None:
+        raise InputError(
+            "expected a numpy.random.Generator for sampling, got None; give one, or temperature 0",
+            argument="rng",
+        )
 
 
 def _generate(
@@ -61,7 +64,6 @@ def _generate(
     temperature: float,
     rng: np.random.Generator | None,
 ) -> Iterator[int]:
-    """`generate`, its arguments checked."""
     cell = LSTMCell(model.lstm, lstm_parameters(parameters))
     W_v, b_v = parameters["projection.weight"], parameters["projection.bias"]
     cache = predict(model, parameters, prompt[:, None])
@@ -76,9 +78,9 @@ def _generate(
 def _choose(
     logits: Shaped[np.ndarray, " V"], temperature: float, rng: np.random.Generator | None
 ) -> int:
-    """A token, drawn from softmax(logits / temperature) by inversion; or the most probable one."""
+    """A token drawn from softmax(logits / temperature), or the most probable one."""
     if rng is None or temperature == 0:
         return int(logits.argmax())
-    with np.errstate(over="ignore", under="ignore"):  # to -inf, a probability of 0
+    with np.errstate(over="ignore", under="ignore"):  # -inf is a probability of 0
         cumulative = np.exp((logits - logits.max()) / temperature).cumsum()
     return int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))

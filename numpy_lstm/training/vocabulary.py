@@ -1,14 +1,14 @@
-"""Tokens <-> indices."""
+"""The vocabulary: which token has which index."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
-from numpy_lstm.errors import check
+from numpy_lstm.errors import InputError
 
 UNK = "UNK"
 """The token that stands for every token outside the vocabulary."""
@@ -16,7 +16,7 @@ UNK = "UNK"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Known tokens in index order; the last is UNK.
+    """The tokens in the order of their indices; the last is UNK, which stands for all others.
 
     Raises:
         InputError: no token besides UNK, a token twice, or UNK not last.
@@ -25,14 +25,16 @@ class Vocabulary:
     tokens: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        check(len(self.tokens) >= 2, f"vocabulary: expected a token besides {UNK}, got none")
-        check(
-            self.tokens[-1] == UNK and UNK not in self.tokens[:-1],
-            f"vocabulary: expected {UNK!r} once and last, got it elsewhere;"
-            " rename that token in the data",
-        )
+        if len(self.tokens) < 2:
+            raise InputError(f"vocabulary: expected a token besides {UNK}, got none")
+        if self.tokens[-1] != UNK or UNK in self.tokens[:-1]:
+            raise InputError(
+                f"vocabulary: expected {UNK!r} once and last, got it elsewhere;"
+                " rename that token in the data"
+            )
         twice = [token for token, count in Counter(self.tokens).items() if count > 1]
-        check(not twice, f"vocabulary: expected distinct tokens, got {twice} more than once")
+        if twice:
+            raise InputError(f"vocabulary: expected distinct tokens, got {twice} more than once")
 
     @classmethod
     def from_sequences(cls, sequences: Iterable[Iterable[str]]) -> "Vocabulary":
@@ -49,21 +51,14 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, tokens: Iterable[str]) -> Int[np.ndarray, " M"]:
-        """Index of each token; that of UNK for unknown ones."""
+        """The index of each token, and that of UNK for tokens outside the vocabulary."""
         unknown = len(self.tokens) - 1
         return np.array([self._index.get(token, unknown) for token in tokens], np.int64)
 
     def decode(self, indices: Iterable[int] | np.ndarray) -> list[str]:
-        """Token of each index."""
+        """The token that belongs to each index."""
         return [self.tokens[index] for index in indices]
 
     def unknown(self, tokens: Iterable[str]) -> list[str]:
         """The distinct tokens that `encode` would turn into UNK, in order of appearance."""
         return list(dict.fromkeys(token for token in tokens if token not in self._index))
-
-
-def one_hot(
-    indices: Int[np.ndarray, "*batch"] | Sequence[int], vocab_size: int, dtype: type = np.float64
-) -> Shaped[np.ndarray, "*batch V"]:
-    """Indicator vectors along a new last axis. The model itself never builds them."""
-    return np.eye(vocab_size, dtype=dtype)[np.asarray(indices)]

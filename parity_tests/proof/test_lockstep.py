@@ -8,7 +8,7 @@ import pytest
 
 from numpy_lstm.roundoff import K
 from numpy_lstm.training.experiment import CountingExperiment
-from numpy_lstm.training.loop import Step, Validation, train
+from numpy_lstm.training.loop import TrainingStep, Validation, train
 from numpy_lstm.training.optimizers import Adam
 from numpy_lstm.training.tasks.text import TextTask
 from parity_tests.support.planting import planted
@@ -36,7 +36,7 @@ def first_excess(pairs) -> tuple[int, str] | None:
     for record, agreement in pairs:
         for name, ratio in agreement.ratios.items():
             if ratio > FACTOR:
-                return (record.index if isinstance(record, Step) else record.step), name
+                return (record.index if isinstance(record, TrainingStep) else record.step), name
     return None
 
 
@@ -110,7 +110,9 @@ def test_a_training_bug_leaves_the_noise_floor_within_twenty_steps(id):
 
 def test_the_floor_never_falls_below_one_spacing_or_its_past():
     pairs = list(islice(follow(SMALL, twins=2), 12))
-    steps = [(record, agreement.floor) for record, agreement in pairs if isinstance(record, Step)]
+    steps = [
+        (record, agreement.floor) for record, agreement in pairs if isinstance(record, TrainingStep)
+    ]
     for name in steps[0][0].after.parameters:
         course = [floor[name] for _, floor in steps]
         assert course == sorted(course)
@@ -126,7 +128,7 @@ def test_a_late_training_bug_is_found_however_high_the_noise_floor():
         return [
             (record.index, max(agreement.update.values()))
             for record, agreement in pairs
-            if isinstance(record, Step)
+            if isinstance(record, TrainingStep)
         ]
 
     assert max(far for _, far in worst_updates()) <= K

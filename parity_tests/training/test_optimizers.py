@@ -8,14 +8,8 @@ import torch
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import K, distance
-from numpy_lstm.training.optimizers import (
-    SGD,
-    Adam,
-    AdamW,
-    clip_each_norm,
-    clip_global_norm,
-    learning_rate,
-)
+from numpy_lstm.training.clipping import clip_each_norm, clip_global_norm
+from numpy_lstm.training.optimizers import SGD, Adam, AdamW, learning_rate
 
 CASES: dict[str, tuple[SGD | Adam | AdamW, Callable[[list], torch.optim.Optimizer]]] = {
     "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),

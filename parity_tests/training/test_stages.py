@@ -16,7 +16,8 @@ from torch.nn import functional
 from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import K
 from numpy_lstm.training import optimizers
-from numpy_lstm.training.optimizers import SGD, Adam, global_norm
+from numpy_lstm.training.clipping import global_norm
+from numpy_lstm.training.optimizers import SGD, Adam
 from parity_tests.campaigns.training_faults import (
     faulty_adapter,
     outcome,

@@ -15,7 +15,7 @@ from numpy_lstm.training.optimizers import Schedule
 from numpy_lstm.training.sampling import generate
 from numpy_lstm.training.tasks.counting import CountingTask, counting_sequence, longest_solved
 from numpy_lstm.training.tasks.text import TextTask, read_text
-from numpy_lstm.training.vocabulary import UNK, Vocabulary, one_hot
+from numpy_lstm.training.vocabulary import UNK, Vocabulary
 
 
 def test_vocabulary_orders_by_frequency_with_unk_last_and_maps_both_ways():
@@ -25,12 +25,6 @@ def test_vocabulary_orders_by_frequency_with_unk_last_and_maps_both_ways():
     assert vocabulary.decode([2, 0, 3, 1]) == ["a", "b", UNK, "c"]
     assert vocabulary.unknown("abxyxc") == ["x", "y"]
     assert len(vocabulary) == 4
-
-
-def test_one_hot_is_the_seeds_encoding():
-    encoded = one_hot([2, 0], 3, np.float32)
-    assert encoded.dtype == np.float32
-    assert encoded.tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
 def test_splits_are_80_10_10_and_every_sequence_is_in_exactly_one():

@@ -31,7 +31,7 @@ from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import (
     Position,
     Recipe,
-    Step,
+    TrainingStep,
     Validation,
     apply_gradients,
     batch_gradients,
@@ -90,7 +90,7 @@ class _Runs:
 
 
 def lockstep(
-    records: Iterable[Step | Validation],
+    records: Iterable[TrainingStep | Validation],
     model: LanguageModel,
     recipe: Recipe,
     task: Task,
@@ -98,7 +98,7 @@ def lockstep(
     twins: int = 8,
     parity_every: int = 1,
     executor: Executor | None = None,
-) -> Iterator[tuple[Step | Validation, Agreement]]:
+) -> Iterator[tuple[TrainingStep | Validation, Agreement]]:
     """Follow a training run with torch and with NumPy twins, record by record.
 
     Args:
@@ -164,7 +164,7 @@ def neighbour(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(array == 0, array, np.nextafter(array, towards))
 
 
-def step_problem(model: LanguageModel, recipe: Recipe, step: Step) -> Problem:
+def step_problem(model: LanguageModel, recipe: Recipe, step: TrainingStep) -> Problem:
     """The forward and backward run of a training step, for `check_parity`."""
     N, H = len(step.batch.lengths), model.hidden_size
     dtype = step.before.parameters["projection.weight"].dtype
@@ -215,7 +215,7 @@ def _largest(parameters: list[torch.nn.Parameter]) -> float:
     return max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
 
 
-def check_update(recipe: Recipe, step: Step) -> dict[str, float]:
+def check_update(recipe: Recipe, step: TrainingStep) -> dict[str, float]:
     """Distances of clipping and optimiser alone: one step of torch.optim from our own position.
 
     Torch is given the parameters, the optimiser's state and the gradients of this very step, so
@@ -295,7 +295,7 @@ def _quantities(
     return scalars | {f"d {name}": array for name, array in gradients.items()} | dict(parameters)
 
 
-def _follow_step(runs: _Runs, step: Step) -> Agreement:
+def _follow_step(runs: _Runs, step: TrainingStep) -> Agreement:
     """Take the same step with every twin and with torch."""
     ours = _quantities(step.loss, step.gradients, step.coefficients, step.after.parameters)
     others = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from numpy_lstm.roundoff import K
-from numpy_lstm.training.loop import Step, Validation
+from numpy_lstm.training.loop import TrainingStep, Validation
 from torch_oracle.lockstep.follow import FACTOR, Agreement
 from torch_oracle.proof.compare import Divergence
 
@@ -38,13 +38,13 @@ class LockstepSummary:
     first: tuple[int, Divergence] | None = None
     """The first training step, and the first tensor in it, whose distance exceeds K."""
 
-    def add(self, record: Step | Validation, agreement: Agreement) -> None:
+    def add(self, record: TrainingStep | Validation, agreement: Agreement) -> None:
         """Take one record of `lockstep` into account."""
         for name, ratio in agreement.ratios.items():
             self.ratios[name] = max(self.ratios.get(name, 0.0), ratio)
             largest = max(self.divergence.get(name, 0.0), agreement.divergence[name])
             self.divergence[name] = largest
-        if isinstance(record, Step):
+        if isinstance(record, TrainingStep):
             self.steps += 1
             self.clipped += min(record.coefficients.values()) < 1
         for name, distance in agreement.update.items():
@@ -53,7 +53,7 @@ class LockstepSummary:
             self.parity_steps += agreement.parity.undetermined is None
             for name, distance in agreement.parity.by_tensor().items():
                 self.parity[name] = max(self.parity.get(name, 0.0), distance)
-            if isinstance(record, Step) and self.first is None and agreement.parity.first:
+            if isinstance(record, TrainingStep) and self.first is None and agreement.parity.first:
                 self.first = record.index, agreement.parity.first
 
     def verdicts(self) -> list[Verdict]:

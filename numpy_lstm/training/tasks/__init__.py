@@ -12,7 +12,7 @@ class Task(Protocol):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Tokens of the task."""
+        """The tokens that occur in the task."""
         ...
 
     @property
@@ -25,5 +25,5 @@ class Task(Protocol):
         ...
 
     def validation_batches(self) -> list[Batch]:
-        """The validation split."""
+        """The batches of the validation split."""
         ...

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from numpy_lstm.errors import check, check_positive
+from numpy_lstm.errors import InputError, check_not_negative, check_positive
 from numpy_lstm.language_model import LanguageModel, predict
 from numpy_lstm.lstm import Parameters
 from numpy_lstm.training.batching import Batch, Tokens, batches, pad
@@ -52,26 +52,27 @@ class CountingTask:
 
     def __post_init__(self) -> None:
         check_positive(n_min=self.n_min, n_max=self.n_max, batch_size=self.batch_size)
-        check(
-            self.n_min <= self.n_max,
-            f"n range: expected n_min <= n_max, got {self.n_min} to {self.n_max}; swap them",
-        )
-        check(self.seed >= 0, f"seed: expected an integer of at least 0, got {self.seed}")
-        check(
-            self.num_sequences >= 10,
-            "num_sequences: expected at least 10, so that no split of 80/10/10 is empty,"
-            f" got {self.num_sequences}",
-        )
+        if self.n_min > self.n_max:
+            raise InputError(
+                f"n range: expected n_min <= n_max, got {self.n_min} to {self.n_max}; swap them"
+            )
+        check_not_negative(seed=self.seed)
+        if self.num_sequences < 10:
+            raise InputError(
+                "expected at least 10, so that no split of 80/10/10 is empty,"
+                f" got {self.num_sequences}",
+                argument="num_sequences",
+            )
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """n of every drawn sequence, in the order of drawing."""
+        """The n of every drawn sequence, in the order of drawing."""
         rng = np.random.default_rng([self.seed, 0])
         return rng.integers(self.n_min, self.n_max + 1, self.num_sequences)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Tokens of the training split by frequency, and UNK."""
+        """The tokens of the training split by falling frequency, and UNK."""
         return self._vocabulary
 
     @cached_property
@@ -79,17 +80,17 @@ class CountingTask:
         return Vocabulary.from_sequences(counting_sequence(n) for n in self.split("train"))
 
     def split(self, name: str) -> np.ndarray:
-        """n of the sequences of the split "train", "validation" or "test"."""
+        """The n of each sequence of the split "train", "validation" or "test"."""
         first, second = self.num_sequences * 8 // 10, self.num_sequences * 9 // 10
         bounds = {"train": (0, first), "validation": (first, second), "test": (second, None)}
         return self.lengths[slice(*bounds[name])]
 
     def encoded(self, ns: Sequence[int] | np.ndarray) -> list[Tokens]:
-        """Indices of a^n b^n EOS for each n."""
+        """The indices of the tokens a^n b^n EOS, for each n."""
         return [self.vocabulary.encode(counting_sequence(n)) for n in ns]
 
     def training_batches(self, epoch: int) -> list[Batch]:
-        """The training split in the order of this epoch."""
+        """The training split in this epoch's random order, as padded batches."""
         rng = np.random.default_rng([self.seed, 1, epoch])
         return batches(self.encoded(self.split("train")), self.batch_size, rng=rng)
 
@@ -111,12 +112,12 @@ class CountingTask:
 
     @property
     def floor(self) -> float:
-        """Floor of the validation split."""
+        """The loss of the true distribution on the validation split, in nats per token."""
         return self.sample_floor(self.split("validation"))
 
     @property
     def language_floor(self) -> float:
-        """Floor of the language itself: ln(n_max - n_min + 1) / (n_min + n_max)."""
+        """Nats per token of the language itself: ln(n_max - n_min + 1) / (n_min + n_max)."""
         return self.sample_floor(range(self.n_min, self.n_max + 1))
 
 

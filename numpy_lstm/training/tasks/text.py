@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from numpy_lstm.errors import InputError, check, check_positive
+from numpy_lstm.errors import InputError, check_positive
 from numpy_lstm.training.batching import Batch, stream_batches
 from numpy_lstm.training.vocabulary import Vocabulary
 
@@ -51,14 +51,16 @@ class TextTask:
 
     def __post_init__(self) -> None:
         check_positive(streams=self.streams, steps=self.steps)
-        check(len(self.text) > 0, "text: expected characters, got an empty text")
-        train, validation = self._boundary, len(self.text) - self._boundary
-        check(
-            train > self.streams and validation >= 2,
-            f"text: expected more than {self.streams} characters for training in {self.streams}"
-            f" streams and at least 2 for validation, got {train} and {validation};"
-            " give a longer text or fewer streams",
-        )
+        if not self.text:
+            raise InputError("text: expected characters, got an empty text")
+        train = self._boundary
+        validation = len(self.text) - train
+        if train <= self.streams or validation < 2:
+            raise InputError(
+                f"text: expected more than {self.streams} characters for training in"
+                f" {self.streams} streams and at least 2 for validation, got {train} and"
+                f" {validation}; give a longer text or fewer streams"
+            )
 
     @property
     def _boundary(self) -> int:
@@ -66,7 +68,7 @@ class TextTask:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Characters of the training part by frequency, and UNK."""
+        """The characters of the training part by falling frequency, and UNK."""
         return self._vocabulary
 
     @cached_property
@@ -75,7 +77,7 @@ class TextTask:
 
     @property
     def floor(self) -> None:
-        """Unknown for a text."""
+        """None: nobody knows the lowest loss of a text."""
         return None
 
     @cached_property
@@ -88,7 +90,7 @@ class TextTask:
         return self._training
 
     def validation_batches(self) -> list[Batch]:
-        """The validation part as one stream."""
+        """The validation part as one stream, in batches of 2,000 characters."""
         return self._validation
 
     @cached_property

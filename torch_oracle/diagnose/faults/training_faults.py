@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy_lstm.language_model import language_model_backward
+from numpy_lstm.training.clipping import clip_coefficient, clip_global_norm, global_norm
 from numpy_lstm.training.loop import (
     apply_gradients,
     batch_gradients,
@@ -16,15 +17,7 @@ from numpy_lstm.training.loop import (
     loss_divisor,
     training_step,
 )
-from numpy_lstm.training.optimizers import (
-    SGD,
-    Adam,
-    AdamW,
-    clip_coefficient,
-    clip_global_norm,
-    global_norm,
-    learning_rate,
-)
+from numpy_lstm.training.optimizers import SGD, Adam, AdamW, learning_rate
 from torch_oracle.diagnose.faults.fault import Fault
 from torch_oracle.diagnose.injection import Edit
 
