@@ -19,11 +19,11 @@ from numpy_lstm.porting.convert import Checked, check_files, convert
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS
 from numpy_lstm.porting.proof.proof import OtherSizes, Proof, prove, verdict
 from numpy_lstm.porting.proof.record import proof_path
-from numpy_lstm.porting.recognise.select import Told, lstm_of, read_lstm
+from numpy_lstm.porting.recognise.select import ReadOptions, lstm_in_archive, read_lstm
 from numpy_lstm.roundoff import K
 
 with one_line_errors():
@@ -41,10 +41,10 @@ def _read_pt(path: Path) -> Archive:
     return read_pt(path)
 
 
-def _pt_bytes(native: NativeLSTM) -> bytes:
+def _pt_bytes(lstm: PlacedLSTM) -> bytes:
     from torch_oracle.weights.pt_files import pt_bytes
 
-    return pt_bytes(native.tensors)
+    return pt_bytes(lstm.tensors)
 
 
 def _module_archive(spec: str) -> Archive:
@@ -55,7 +55,7 @@ def _module_archive(spec: str) -> Archive:
 
 
 READERS: Mapping[str, Callable[[Path], Archive]] = {"pt": _read_pt}
-WRITERS: Mapping[str, Callable[[NativeLSTM], bytes]] = {".pt": _pt_bytes}
+WRITERS: Mapping[str, Callable[[PlacedLSTM], bytes]] = {".pt": _pt_bytes}
 
 
 class Command(Protocol):
@@ -112,7 +112,7 @@ class Convert:
 
     def run(self) -> int:
         """0 if it is written and proven."""
-        told = Told(self.from_, self.select, self.forget_bias, self.activations)
+        told = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
         record = convert(
             self.source,
             self.destination,
@@ -160,8 +160,8 @@ class Check:
 
     def run(self) -> int:
         """0 if they do, 1 if they do not."""
-        told = Told(self.from_, self.select, self.forget_bias, self.activations)
-        second = Told(self.to, self.to_select, self.to_forget_bias, self.to_activations)
+        told = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
+        second = ReadOptions(self.to, self.to_select, self.to_forget_bias, self.to_activations)
         console = Console()
         try:
             checked = self._checked(told, second)
@@ -171,12 +171,12 @@ class Check:
         print_checked(checked, console)
         return 0 if checked.passed else 1
 
-    def _checked(self, told: Told, second: Told) -> Checked:
+    def _checked(self, told: ReadOptions, second: ReadOptions) -> Checked:
         if ":" not in self.destination or os.path.exists(self.destination):
             return check_files(self.source, Path(self.destination), told, READERS, second)
         archive = _module_archive(self.destination)
-        live = lstm_of(Path(self.destination), archive, replace(second, second=True))
-        return Checked(prove(read_lstm(self.source, told, READERS).native, live.native), ())
+        live = lstm_in_archive(Path(self.destination), archive, replace(second, second=True))
+        return Checked(prove(read_lstm(self.source, told, READERS).lstm, live.lstm), ())
 
 
 @dataclass(frozen=True)

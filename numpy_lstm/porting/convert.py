@@ -18,23 +18,23 @@ from numpy_lstm.errors import InputError, check
 from numpy_lstm.files import write_atomically
 from numpy_lstm.porting.formats.read import main_file, read_archive
 from numpy_lstm.porting.formats.write import check_writable, encode
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, digest
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.proof import Inputs, Proof, prove, verdict
 from numpy_lstm.porting.proof.record import described, load_record, proof_path, record
-from numpy_lstm.porting.recognise.select import NOTHING, Readers, Told, read_lstm
+from numpy_lstm.porting.recognise.select import NOTHING, Readers, ReadOptions, read_lstm
 
-Writers = Mapping[str, Callable[[NativeLSTM], bytes]]
+Writers = Mapping[str, Callable[[PlacedLSTM], bytes]]
 
 
 def convert(
     source: Path,
     destination: Path,
     to: str,
-    told: Told = NOTHING,
+    told: ReadOptions = NOTHING,
     *,
     dtype: str | None = None,
     allow_lossy: bool = False,
@@ -64,15 +64,15 @@ def convert(
     check(to in TABLE, f"--to: expected one of {', '.join(TABLE)}, got {to!r}")
     check_writable(destination, TABLE[to])
     before = read_lstm(source, told, readers)
-    model, narrowed = _cast(to_canonical(before.native), dtype, allow_lossy)
-    model, lost = fitted(model, TABLE[to], allow_lossy=allow_lossy)
-    after = to_native(model, TABLE[to])
+    model, narrowed = _cast(to_canonical(before.lstm), dtype, allow_lossy)
+    model, lost = fit_to_layout(model, TABLE[to], allow_lossy=allow_lossy)
+    after = to_layout(model, TABLE[to])
     files = encode(after, destination, writers)
     result: dict[str, Any] = {}
 
     def verify(folder: Path) -> dict[Path, bytes]:
         again, unsaid = _reread(folder / destination.name, after, readers)
-        proof = prove(before.native, again)
+        proof = prove(before.lstm, again)
         half = "; half precision? try --dtype float32" * (after.dtype.itemsize == 2)
         check(
             proof.passed,
@@ -80,7 +80,7 @@ def convert(
         )
         own = [folder / path.name for path in files]
         sentences = {"lost": [*lost, *narrowed], "unsaid": unsaid, "notes": list(before.notes)}
-        result.update(record((before.native, before.files), (again, own), proof, sentences))
+        result.update(record((before.lstm, before.files), (again, own), proof, sentences))
         return {proof_path(destination): (json.dumps(result, indent=1) + "\n").encode()}
 
     try:
@@ -123,8 +123,8 @@ def _cast(
 
 
 def _reread(
-    path: Path, written: NativeLSTM, readers: Readers | None
-) -> tuple[NativeLSTM, list[str]]:
+    path: Path, written: PlacedLSTM, readers: Readers | None
+) -> tuple[PlacedLSTM, list[str]]:
     """What was written, from the disk; and the facts that the file does not hold.
 
     Raises:
@@ -170,9 +170,9 @@ class Checked:
 def check_files(
     source: Path,
     destination: Path,
-    told: Told = NOTHING,
+    told: ReadOptions = NOTHING,
     readers: Readers | None = None,
-    told_second: Told = NOTHING,
+    told_second: ReadOptions = NOTHING,
 ) -> Checked:
     """Prove again that two files hold the same LSTM, and verify the proof beside the second.
 
@@ -188,11 +188,11 @@ def check_files(
     a = read_lstm(source, told, readers, recorded)
     b = read_lstm(destination, replace(told_second, second=True), readers)
     inputs = Inputs(**written["proof"]["inputs"]) if written else Inputs()
-    proof = prove(a.native, b.native, inputs)
+    proof = prove(a.lstm, b.lstm, inputs)
     claims: list[tuple[str, bool]] = []
     other = False
     if written is not None:
-        now = {"source": described(a.native, a.files), "destination": described(b.native, b.files)}
+        now = {"source": described(a.lstm, a.files), "destination": described(b.lstm, b.files)}
         other = _is_of_another(written["source"], now["source"])
         if other:
             del now["source"]

@@ -5,8 +5,13 @@ from typing import Any
 import numpy as np
 
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.recognise.defects import expected_of, problems
-from numpy_lstm.porting.recognise.recognition import Finding, own_tensors, recognise, unsaid
+from numpy_lstm.porting.recognise.defects import expected_tensors, problems
+from numpy_lstm.porting.recognise.recognition import (
+    FoundLSTM,
+    missing_facts,
+    own_tensors,
+    recognise,
+)
 
 SHOWN = 6
 """Layouts that are listed for an LSTM, each with its likeliest reading."""
@@ -41,24 +46,24 @@ def _tensor(name: str, array: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, archive: Archive) -> dict[str, Any]:
-    native = finding.best.native
-    said = archive.facts.get(native.prefixes[0])
-    likeliest = {h.native.layout.key: h for h in reversed(finding.hypotheses)}
+def _finding(finding: FoundLSTM, archive: Archive) -> dict[str, Any]:
+    lstm = finding.best.lstm
+    said = archive.facts.get(lstm.prefixes[0])
+    likeliest = {h.lstm.layout.key: h for h in reversed(finding.hypotheses)}
     likeliest = dict(list(reversed(likeliest.items()))[:SHOWN])
     wrong = [
-        str(problem) for problem in problems(own_tensors(native, archive), expected_of(native))
+        str(problem) for problem in problems(own_tensors(lstm, archive), expected_tensors(lstm))
     ]
     return {
         "select": finding.label,
         "ambiguous": finding.ambiguous,
         "problems": wrong,
         "activations": list(said.activations) if said else None,
-        "unsaid": list(unsaid(native, archive).values()),
+        "unsaid": list(missing_facts(lstm, archive).values()),
         "hypotheses": [
             {
-                "layout": h.native.layout.key,
-                "title": h.native.layout.title,
+                "layout": h.lstm.layout.key,
+                "title": h.lstm.layout.title,
                 "fits": not h.problem,
                 "reasons": list(h.reasons),
             }

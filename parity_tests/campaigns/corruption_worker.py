@@ -23,7 +23,7 @@ from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.layouts.canonical import digest
-from numpy_lstm.porting.recognise.select import Told
+from numpy_lstm.porting.recognise.select import ReadOptions
 from torch_oracle.weights.pt_files import read_pt
 
 HEADROOM = 1 << 30
@@ -80,7 +80,7 @@ def read(order: dict[str, Any]) -> dict[str, str]:
 
 def convert_it(order: dict[str, Any]) -> dict[str, str]:
     """Convert a file: "convert" is "refused" or "done"; "wrong" what must not be."""
-    path, out, told = Path(order["path"]), Path(order["destination"]), Told(**order["facts"])
+    path, out, told = Path(order["path"]), Path(order["destination"]), ReadOptions(**order["facts"])
     try:
         convert(path, out, "numpy-lstm", told, allow_lossy=True, overwrite=True, readers=READERS)
     except InputError as error:

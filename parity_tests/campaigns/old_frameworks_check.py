@@ -26,12 +26,11 @@ import numpy as np
 
 from numpy_lstm.errors import InputError, one_line_errors
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
 from numpy_lstm.porting.layouts.layout import Layout, Tensor
 from numpy_lstm.porting.layouts.table import TABLE
-from numpy_lstm.porting.proof import run_as_placed as native
-from numpy_lstm.porting.proof.run_as_placed import Outputs
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed
 from numpy_lstm.roundoff import K
 from parity_tests.support.frameworks import (
     H,
@@ -56,7 +55,7 @@ def check(
 ) -> Result:
     """Both ways; raises AssertionError if names or shapes are not as the row says."""
     model, inputs = random_model(config, dtype), random_inputs(config, dtype)
-    ours = renamed(to_native(model, layout), prefixes)
+    ours = renamed(to_layout(model, layout), prefixes)
     assert to_canonical(ours).digest() == model.digest()
     worst = 0.0
     for given in (dict(ours.tensors), None):
@@ -74,7 +73,7 @@ def check(
 def run_in_own_layout(model: CanonicalLSTM, inputs: Inputs) -> Outputs:
     """What `lstm_forward` does, which needs a newer NumPy than old frameworks bear."""
     row = TABLE["torch" if model.config.bias_pair else "numpy-lstm"]
-    return native.run(to_native(model, row), *inputs)
+    return run_as_placed(to_layout(model, row), *inputs)
 
 
 # --- Chainer ------------------------------------------------------------------------------------

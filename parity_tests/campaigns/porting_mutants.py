@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from numpy_lstm.errors import InputError, one_line_errors
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
-from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, Tensor, places
-from numpy_lstm.porting.proof.run_as_placed import Outputs, run
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
+from numpy_lstm.porting.layouts.layout import Layout, Tensor
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.support.conformance import FOLDER, Inputs, load_vector
 
@@ -35,36 +36,34 @@ class Mutant:
 
     kind: str
     what: str
-    native: NativeLSTM
+    lstm: PlacedLSTM
     inputs: Inputs
 
 
-def mutants(native: NativeLSTM, inputs: Inputs) -> Iterator[Mutant]:
+def mutants(lstm: PlacedLSTM, inputs: Inputs) -> Iterator[Mutant]:
     """All of one vector."""
     for make in (_orders, _axes, _biases, _facts, _places, _states):
-        for kind, what, wrong, given in make(native, inputs):
+        for kind, what, wrong, given in make(lstm, inputs):
             yield Mutant(kind, what, wrong, given)
 
 
-Found = Iterator[tuple[str, str, NativeLSTM, Inputs]]
+Found = Iterator[tuple[str, str, PlacedLSTM, Inputs]]
 
 
-def _with_row(native: NativeLSTM, **changes: object) -> NativeLSTM:
-    return replace(native, layout=replace(native.layout, **changes))  # type: ignore[arg-type]
+def _with_row(lstm: PlacedLSTM, **changes: object) -> PlacedLSTM:
+    return replace(lstm, layout=replace(lstm.layout, **changes))  # type: ignore[arg-type]
 
 
-def _with_tensors(
-    native: NativeLSTM, change: Callable[[Tensor], Tensor], *holds: str
-) -> NativeLSTM:
+def _with_tensors(lstm: PlacedLSTM, change: Callable[[Tensor], Tensor], *holds: str) -> PlacedLSTM:
     """The row with some of its tensors changed."""
-    row = native.layout
+    row = lstm.layout
     changed = tuple(change(t) if t.holds in holds or not holds else t for t in row.tensors)
-    return _with_row(native, tensors=changed)
+    return _with_row(lstm, tensors=changed)
 
 
-def _in_order(native: NativeLSTM, order: str) -> NativeLSTM:
+def _in_order(lstm: PlacedLSTM, order: str) -> PlacedLSTM:
     """The row with another order of the gates; where names say the gate, with names exchanged."""
-    row = native.layout
+    row = lstm.layout
 
     def renamed(tensor: Tensor) -> Tensor:
         names = {a: row.gate_name(b, tensor) for a, b in zip(row.gates, order, strict=True)}
@@ -72,41 +71,41 @@ def _in_order(native: NativeLSTM, order: str) -> NativeLSTM:
 
     named = {t.holds for t in row.tensors if "{gate}" in t.name and t.holds != "W_ch"}
     if named:
-        return _with_tensors(native, renamed, *named)
-    return _with_row(native, gates=order)
+        return _with_tensors(lstm, renamed, *named)
+    return _with_row(lstm, gates=order)
 
 
-def _turn_gates(native: NativeLSTM, names: list[str], order: str) -> NativeLSTM:
+def _turn_gates(lstm: PlacedLSTM, names: list[str], order: str) -> PlacedLSTM:
     """Some tensors with their gates' blocks taken for those of another order."""
-    row, tensors = native.layout, dict(native.tensors)
-    wrong = to_canonical(_in_order(native, order))
-    right = to_canonical(native)
+    row, tensors = lstm.layout, dict(lstm.tensors)
+    wrong = to_canonical(_in_order(lstm, order))
+    right = to_canonical(lstm)
     parameters = {
         name: (wrong if name.rsplit("_l", 1)[0] in names else right).parameters[name]
         for name in right.parameters
     }
-    mixed = to_native(replace(right, parameters=parameters), row)
-    return replace(native, tensors=tensors | dict(mixed.tensors))
+    mixed = to_layout(replace(right, parameters=parameters), row)
+    return replace(lstm, tensors=tensors | dict(mixed.tensors))
 
 
-def _orders(native: NativeLSTM, inputs: Inputs) -> Found:
+def _orders(lstm: PlacedLSTM, inputs: Inputs) -> Found:
     """Every wrong order, or naming, of the gates: of all tensors, and of W, U or b alone."""
-    row = native.layout
+    row = lstm.layout
     wrong = ["".join(order) for order in permutations(row.gates) if "".join(order) != row.gates]
     for order in wrong:
-        yield "gate order", f"all in {order}", _in_order(native, order), inputs
+        yield "gate order", f"all in {order}", _in_order(lstm, order), inputs
     names = {"W": ["weight_ih"], "U": ["weight_hh"], "b": ["bias", "bias_ih", "bias_hh"]}
     for k, order in enumerate(wrong):
         part = list(names)[k % 3]  # each order in one of them
-        mixed = _turn_gates(native, names[part], order)
+        mixed = _turn_gates(lstm, names[part], order)
         yield f"gate order of {part}", f"{part} in {order}", mixed, inputs
     if any(t.holds == "W_ch" and "q" in t.letters for t in row.tensors):
         for order in ("".join(o) for o in permutations(row.peepholes)):
             if order != row.peepholes:
-                yield "peepholes", f"in {order}", _with_row(native, peepholes=order), inputs
+                yield "peepholes", f"in {order}", _with_row(lstm, peepholes=order), inputs
 
 
-def _axes(native: NativeLSTM, inputs: Inputs) -> Found:
+def _axes(lstm: PlacedLSTM, inputs: Inputs) -> Found:
     """Orientation, interleaving, the order of the fused halves, cuDNN's memory."""
 
     def swapped(a: str, b: str) -> Callable[[Tensor], Tensor]:
@@ -119,44 +118,44 @@ def _axes(native: NativeLSTM, inputs: Inputs) -> Found:
         ("fused blocks transposed", ("W_xh", "W_hx"), swapped("u", "z")),
         ("projection transposed", ("W_hr",), swapped("u", "r")),
     ):
-        own = [t for t in native.layout.tensors if t.holds in holds]
+        own = [t for t in lstm.layout.tensors if t.holds in holds]
         if own and not own[0].scrambled:
-            yield "transposed", what, _with_tensors(native, change, *holds), inputs
+            yield "transposed", what, _with_tensors(lstm, change, *holds), inputs
     for part, holds in (("all", ()), *KINDS.items()):
-        own = [t for t in native.layout.tensors if not holds or t.holds in holds]
+        own = [t for t in lstm.layout.tensors if not holds or t.holds in holds]
         mixed = any({"g", "u"} <= set(group) for t in own for group in t.groups)
         if mixed and not any(t.scrambled for t in own):
-            turned = _with_tensors(native, swapped("g", "u"), *holds)
+            turned = _with_tensors(lstm, swapped("g", "u"), *holds)
             yield "interleaving", f"interleaving of {part}", turned, inputs
     fused = {"W_xh": "W_hx", "W_hx": "W_xh"}
-    if any(t.holds in fused for t in native.layout.tensors):
-        turned = _with_tensors(native, lambda t: replace(t, holds=fused.get(t.holds, t.holds)))
+    if any(t.holds in fused for t in lstm.layout.tensors):
+        turned = _with_tensors(lstm, lambda t: replace(t, holds=fused.get(t.holds, t.holds)))
         yield "fused halves", "h and x swapped", turned, inputs
     for holds in ("W_ih", "W_hh"):
-        if native.layout.holds(holds):
-            (tensor,) = (t for t in native.layout.tensors if t.holds == holds)
+        if lstm.layout.holds(holds):
+            (tensor,) = (t for t in lstm.layout.tensors if t.holds == holds)
             if tensor.groups[1:] != ["gu"]:
                 continue
-            turned = _with_tensors(native, lambda t: replace(t, scrambled=not t.scrambled), holds)
+            turned = _with_tensors(lstm, lambda t: replace(t, scrambled=not t.scrambled), holds)
             yield "cuDNN memory", f"{holds} scrambled or not", turned, inputs
 
 
-def _biases(native: NativeLSTM, inputs: Inputs) -> Found:
+def _biases(lstm: PlacedLSTM, inputs: Inputs) -> Found:
     """Biases dropped, doubled, of one gate used for all; peepholes dropped."""
-    for tensor in native.layout.tensors:
+    for tensor in lstm.layout.tensors:
         if tensor.holds.startswith("b"):
-            without = tuple(t for t in native.layout.tensors if t != tensor)
-            yield "bias", f"{tensor.holds} dropped", _with_row(native, tensors=without), inputs
-            names = _names_of(native, tensor)
-            doubled = {n: a * 2 if n in names else a for n, a in native.tensors.items()}
-            yield "bias", f"{tensor.holds} doubled", replace(native, tensors=doubled), inputs
-            rolled = {n: np.roll(a, 1) if n in names else a for n, a in native.tensors.items()}
-            yield "bias", f"{tensor.holds} off by one", replace(native, tensors=rolled), inputs
+            without = tuple(t for t in lstm.layout.tensors if t != tensor)
+            yield "bias", f"{tensor.holds} dropped", _with_row(lstm, tensors=without), inputs
+            names = _names_of(lstm, tensor)
+            doubled = {n: a * 2 if n in names else a for n, a in lstm.tensors.items()}
+            yield "bias", f"{tensor.holds} doubled", replace(lstm, tensors=doubled), inputs
+            rolled = {n: np.roll(a, 1) if n in names else a for n, a in lstm.tensors.items()}
+            yield "bias", f"{tensor.holds} off by one", replace(lstm, tensors=rolled), inputs
         if tensor.holds == "b_ih":  # changes nothing: their sum counts
-            yield "bias", "the two swapped", _with_tensors(native, _other_bias), inputs
+            yield "bias", "the two swapped", _with_tensors(lstm, _other_bias), inputs
         if tensor.holds == "W_ch":
-            without = tuple(t for t in native.layout.tensors if t != tensor)
-            yield "peepholes", "dropped", _with_row(native, tensors=without), inputs
+            without = tuple(t for t in lstm.layout.tensors if t != tensor)
+            yield "peepholes", "dropped", _with_row(lstm, tensors=without), inputs
 
 
 def _other_bias(tensor: Tensor) -> Tensor:
@@ -164,16 +163,16 @@ def _other_bias(tensor: Tensor) -> Tensor:
     return replace(tensor, holds=other.get(tensor.holds, tensor.holds))
 
 
-def _names_of(native: NativeLSTM, tensor: Tensor) -> set[str]:
-    return {p.name for p in places(native) if p.tensor == tensor}
+def _names_of(lstm: PlacedLSTM, tensor: Tensor) -> set[str]:
+    return {p.name for p in lstm.places if p.tensor == tensor}
 
 
-def _facts(native: NativeLSTM, inputs: Inputs) -> Found:
+def _facts(lstm: PlacedLSTM, inputs: Inputs) -> Found:
     """Forget bias added, or not added; other activations."""
-    facts, row = native.facts, native.layout
+    facts, row = lstm.facts, lstm.layout
     told = row.forget_bias if isinstance(row.forget_bias, float) else facts.forget_bias
     for other in {0.0, told + 1, told - 1} - {told}:
-        wrong = _with_row(native, forget_bias="told")
+        wrong = _with_row(lstm, forget_bias="told")
         wrong = replace(wrong, facts=replace(facts, forget_bias=other))
         yield "forget bias", f"{other:g} for {told:g}", wrong, inputs
     for names in (
@@ -182,35 +181,35 @@ def _facts(native: NativeLSTM, inputs: Inputs) -> Found:
         ("sigmoid", "sigmoid", "tanh"),
         ("sigmoid", "tanh", "linear"),
     ):
-        wrong = replace(native, facts=replace(facts, activations=names))
+        wrong = replace(lstm, facts=replace(facts, activations=names))
         yield "activations", ", ".join(names), wrong, inputs
 
 
-def _places(native: NativeLSTM, inputs: Inputs) -> Found:
+def _places(lstm: PlacedLSTM, inputs: Inputs) -> Found:
     """Directions or layers mixed up, one of them read twice."""
-    row = native.layout
-    tokens = row.tokens(native.directions)
+    row = lstm.layout
+    tokens = row.tokens(lstm.directions)
     if len(tokens) == 2 and row.directions is not None:
         swapped = (row.directions[0], *tokens[::-1])
-        yield "directions", "swapped", _with_row(native, directions=swapped), inputs
+        yield "directions", "swapped", _with_row(lstm, directions=swapped), inputs
         twice = (row.directions[0], tokens[0], tokens[0])
-        yield "directions", "forward twice", _with_row(native, directions=twice), inputs
-    elif native.directions == 2:
-        turned = {n: a[::-1] if a.shape[0] == 2 else a for n, a in native.tensors.items()}
-        yield "directions", "swapped", replace(native, tensors=turned), inputs
-    if native.num_layers == 3 and not row.layers_in_names:
-        first, second, third = native.prefixes
+        yield "directions", "forward twice", _with_row(lstm, directions=twice), inputs
+    elif lstm.directions == 2:
+        turned = {n: a[::-1] if a.shape[0] == 2 else a for n, a in lstm.tensors.items()}
+        yield "directions", "swapped", replace(lstm, tensors=turned), inputs
+    if lstm.num_layers == 3 and not row.layers_in_names:
+        first, second, third = lstm.prefixes
         for what, prefixes in (
             ("second and third swapped", (first, third, second)),
             ("second twice", (first, second, second)),
             ("first and second swapped", (second, first, third)),
         ):
-            yield "layers", what, replace(native, prefixes=prefixes), inputs
-    elif native.num_layers == 3:
+            yield "layers", what, replace(lstm, prefixes=prefixes), inputs
+    elif lstm.num_layers == 3:
         for a, b in ((1, 2), (0, 1)):
-            names = {name: _relayered(row, name, a, b) for name in native.tensors}
-            tensors = {name: native.tensors[names[name]] for name in names}
-            yield "layers", f"{a} and {b} swapped", replace(native, tensors=tensors), inputs
+            names = {name: _relayered(row, name, a, b) for name in lstm.tensors}
+            tensors = {name: lstm.tensors[names[name]] for name in names}
+            yield "layers", f"{a} and {b} swapped", replace(lstm, tensors=tensors), inputs
 
 
 def _relayered(row: Layout, name: str, a: int, b: int) -> str:
@@ -225,21 +224,21 @@ def _relayered(row: Layout, name: str, a: int, b: int) -> str:
     return name
 
 
-def _states(native: NativeLSTM, inputs: Inputs) -> Found:
+def _states(lstm: PlacedLSTM, inputs: Inputs) -> Found:
     """h and c swapped; initial states of the directions swapped; zero initial states."""
     x, h0, c0 = inputs
     if h0.shape == c0.shape:
-        yield "states", "h and c swapped", native, (x, c0, h0)
+        yield "states", "h and c swapped", lstm, (x, c0, h0)
     else:
-        yield "states", "h and c swapped", native, (x, c0[..., : h0.shape[2]], c0)
-    yield "states", "zero", native, (x, np.zeros_like(h0), np.zeros_like(c0))
+        yield "states", "h and c swapped", lstm, (x, c0[..., : h0.shape[2]], c0)
+    yield "states", "zero", lstm, (x, np.zeros_like(h0), np.zeros_like(c0))
     if len(h0) > 1:
-        yield "states", "in another order of layers", native, (x, h0[::-1], c0[::-1])
+        yield "states", "in another order of layers", lstm, (x, h0[::-1], c0[::-1])
 
 
-def effective(native: NativeLSTM) -> list[np.ndarray]:
+def effective(lstm: PlacedLSTM) -> list[np.ndarray]:
     """What the equations see: the weights with one bias, all that is added in it."""
-    model = to_canonical(native)
+    model = to_canonical(lstm)
     c = model.config
     result = []
     for suffix in c.suffixes:
@@ -250,20 +249,20 @@ def effective(native: NativeLSTM) -> list[np.ndarray]:
     return result
 
 
-def equivalent(mutant: Mutant, native: NativeLSTM, inputs: Inputs) -> bool:
+def equivalent(mutant: Mutant, lstm: PlacedLSTM, inputs: Inputs) -> bool:
     """Whether the mutant reads the very same numbers."""
-    if mutant.native.facts.activations != native.facts.activations:
+    if mutant.lstm.facts.activations != lstm.facts.activations:
         return False
     same = all(np.array_equal(a, b) for a, b in zip(mutant.inputs, inputs, strict=True))
-    ours, theirs = effective(mutant.native), effective(native)
+    ours, theirs = effective(mutant.lstm), effective(lstm)
     return same and len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
 
 
 def killed(mutant: Mutant, outputs: Outputs, noise: list[list[np.ndarray]]) -> bool:
     """Whether the vector objects: the reading is refused, or gives other outputs."""
     try:
-        to_canonical(mutant.native)
-        got = run(mutant.native, *mutant.inputs)
+        to_canonical(mutant.lstm)
+        got = run_as_placed(mutant.lstm, *mutant.inputs)
     except (InputError, ValueError, KeyError):
         return True
     return any(
@@ -272,12 +271,12 @@ def killed(mutant: Mutant, outputs: Outputs, noise: list[list[np.ndarray]]) -> b
     )
 
 
-def noise_of(native: NativeLSTM, inputs: Inputs, outputs: Outputs) -> list[list[np.ndarray]]:
+def noise_of(lstm: PlacedLSTM, inputs: Inputs, outputs: Outputs) -> list[list[np.ndarray]]:
     """How far each output moves with noise of one to two roundoffs, in four twins."""
     twins = []
     for k in range(4):
         noise = Noise([5, k], np.dtype(np.float64))
-        twin = run(native, *(noise.moved(array) for array in inputs), noise)
+        twin = run_as_placed(lstm, *(noise.moved(array) for array in inputs), noise)
         twins.append([(a - b) / noise.amplitude for a, b in zip(twin, outputs, strict=True)])
     return [list(moves) for moves in zip(*twins, strict=True)]
 
@@ -288,12 +287,12 @@ def campaign(paths: list[Path]) -> tuple[Counter[str], Counter[str], list[str]]:
     same: Counter[str] = Counter()
     survivors = []
     for path in paths:
-        native, inputs, outputs = load_vector(path)
-        noise = noise_of(native, inputs, outputs)
-        for mutant in mutants(native, inputs):
+        lstm, inputs, outputs = load_vector(path)
+        noise = noise_of(lstm, inputs, outputs)
+        for mutant in mutants(lstm, inputs):
             made[mutant.kind] += 1
             if not killed(mutant, outputs, noise):
-                if equivalent(mutant, native, inputs):
+                if equivalent(mutant, lstm, inputs):
                     same[mutant.kind] += 1
                 else:
                     survivors.append(f"{path.stem}: {mutant.kind}: {mutant.what}")

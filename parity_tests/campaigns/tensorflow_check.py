@@ -27,10 +27,10 @@ import numpy as np
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.tensorflow.bundle import read_tf_bundle, tf_bundle
 from numpy_lstm.porting.layouts.arrangement import to_canonical
-from numpy_lstm.porting.layouts.canonical import Facts
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.canonical import RuntimeFacts
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
-from numpy_lstm.porting.proof.run_as_placed import Outputs, run
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed
 from numpy_lstm.roundoff import K, Noise, distance
 
 os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -245,23 +245,25 @@ def check_cells(folder: Path) -> Iterator[tuple[str, bool]]:
         theirs = tf_run(folder, cells, kind, rng)
         tensors = read_tf_bundle(theirs.checkpoint).tensors
         directions = 2 if kind == "bidirectional" else 1
-        native = NativeLSTM(TABLE[key], tensors, PREFIXES[kind], directions, Facts(forget_bias))
+        native = PlacedLSTM(
+            TABLE[key], tensors, PREFIXES[kind], directions, RuntimeFacts(forget_bias)
+        )
         far = farthest(native, theirs)
-        wrong = NativeLSTM(
-            TABLE[key], tensors, PREFIXES[kind], directions, Facts(forget_bias + 0.1)
+        wrong = PlacedLSTM(
+            TABLE[key], tensors, PREFIXES[kind], directions, RuntimeFacts(forget_bias + 0.1)
         )
         notices = farthest(wrong, theirs) > K
         title = f"{key}, {kind}, forget_bias {forget_bias}, {options}: distance {far:.2f}"
         yield title, far <= K and notices
 
 
-def farthest(native: NativeLSTM, theirs: TFRun) -> float:
+def farthest(native: PlacedLSTM, theirs: TFRun) -> float:
     """Largest distance of y, h_n and c_n from TensorFlow's, with the problem's own noise."""
     given = (theirs.x, theirs.h0, theirs.c0)
-    ours = run(native, *given)
+    ours = run_as_placed(native, *given)
     noise = Noise(3, np.dtype(np.float64))
     moved = ([noise.moved(array) for array in given] for _ in range(3))
-    twins = [run(native, x, h0, c0, noise) for x, h0, c0 in moved]
+    twins = [run_as_placed(native, x, h0, c0, noise) for x, h0, c0 in moved]
     return max(
         distance(actual, reference, [(twin[k] - actual) / noise.amplitude for twin in twins])
         for k, (actual, reference) in enumerate(zip(ours, theirs.outputs, strict=True))
@@ -275,10 +277,10 @@ def check_cudnn() -> Iterator[tuple[str, bool]]:
     layer = tf_keras.layers.LSTM(H, return_sequences=True, return_state=True, dtype="float64")
     converted = hdf5_format._convert_rnn_weights(layer, weights)
     names = ("kernel", "recurrent_kernel", "bias")
-    native = NativeLSTM(TABLE["keras-cudnn"], dict(zip(names, weights, strict=True)), ("",))
+    native = PlacedLSTM(TABLE["keras-cudnn"], dict(zip(names, weights, strict=True)), ("",))
     ours = to_canonical(native).parameters
     row = TABLE["keras"]
-    theirs = to_canonical(NativeLSTM(row, dict(zip(names, converted, strict=True)), ("",)))
+    theirs = to_canonical(PlacedLSTM(row, dict(zip(names, converted, strict=True)), ("",)))
     for name in ("weight_ih_l0", "weight_hh_l0"):
         yield (
             f"keras-cudnn: {name} is Keras' own conversion's bit for bit",

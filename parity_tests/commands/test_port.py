@@ -13,7 +13,7 @@ import torch
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
 from numpy_lstm.porting.formats.read import read_archive
-from numpy_lstm.porting.layouts.arrangement import to_native
+from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, digest
 from numpy_lstm.porting.layouts.table import TABLE
 from parity_tests.support.problems import random_parameters
@@ -59,7 +59,7 @@ def refused(folder: Path, *arguments: object) -> str:
 def made(key: str, dtype=np.float32, **options) -> dict[str, np.ndarray]:
     config = LSTM(3, 5, **options)
     parameters = random_parameters(config.parameter_shapes(), np.random.default_rng(0), dtype)
-    return dict(to_native(CanonicalLSTM(config, parameters), TABLE[key]).tensors)
+    return dict(to_layout(CanonicalLSTM(config, parameters), TABLE[key]).tensors)
 
 
 @pytest.fixture

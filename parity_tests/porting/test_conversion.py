@@ -18,14 +18,14 @@ from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
 from numpy_lstm.porting.formats.tensorflow.bundle import data_of, tf_bundle
-from numpy_lstm.porting.layouts.arrangement import to_native
-from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.arrangement import to_layout
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.proof import Inputs, prove
 from numpy_lstm.porting.proof.record import proof_path, sha256
-from numpy_lstm.porting.recognise.select import Told, read_lstm
+from numpy_lstm.porting.recognise.select import ReadOptions, read_lstm
 from parity_tests.support.problems import random_parameters
 
 PASSED = "the recorded proof passed"
@@ -38,8 +38,8 @@ def model(seed: int = 0, dtype=np.float32, **options) -> CanonicalLSTM:
     return CanonicalLSTM(config, parameters)
 
 
-def native(key: str, **options) -> NativeLSTM:
-    return to_native(fitted(model(**options), TABLE[key])[0], TABLE[key])
+def placed(key: str, **options) -> PlacedLSTM:
+    return to_layout(fit_to_layout(model(**options), TABLE[key])[0], TABLE[key])
 
 
 def save(path: Path, tensors) -> Path:
@@ -69,10 +69,10 @@ def refused(folder: Path, function, *arguments, **options) -> str:
 
 @pytest.fixture
 def torch_file(tmp_path) -> Path:
-    return save(tmp_path / "torch.npz", native("torch", bias_pair=True).tensors)
+    return save(tmp_path / "torch.npz", placed("torch", bias_pair=True).tensors)
 
 
-ONE = Told(forget_bias=1.0)
+ONE = ReadOptions(forget_bias=1.0)
 
 
 # --- what a conversion must not get past ------------------------------------------------------
@@ -80,7 +80,7 @@ ONE = Told(forget_bias=1.0)
 
 @pytest.mark.parametrize("wrong", ["gates swapped", "no recurrence", "layers swapped"])
 def test_a_wrong_conversion_is_not_written(torch_file, tmp_path, monkeypatch, wrong):
-    right = conversion.to_native
+    right = conversion.to_layout
 
     def planted(given, row):
         there = right(given, row)
@@ -96,9 +96,9 @@ def test_a_wrong_conversion_is_not_written(torch_file, tmp_path, monkeypatch, wr
             tensors[one], tensors[two] = tensors[two], tensors[one]
         return replace(there, tensors=tensors)
 
-    source = save(tmp_path / "two.npz", native("torch", bias_pair=True, num_layers=2).tensors)
+    source = save(tmp_path / "two.npz", placed("torch", bias_pair=True, num_layers=2).tensors)
     old = save(tmp_path / "out.npz", {"precious": np.ones(3)})
-    monkeypatch.setattr(conversion, "to_native", planted)
+    monkeypatch.setattr(conversion, "to_layout", planted)
     sentence = refused(tmp_path, convert, source, old, "torch", overwrite=True)
     assert sentence.startswith("out.npz: not written, since the proof fails: largest distance ")
     monkeypatch.undo()
@@ -106,7 +106,7 @@ def test_a_wrong_conversion_is_not_written(torch_file, tmp_path, monkeypatch, wr
 
 
 def test_what_does_not_read_back_bit_for_bit_is_not_written(torch_file, tmp_path):
-    def flipping(given: NativeLSTM) -> bytes:
+    def flipping(given: PlacedLSTM) -> bytes:
         tensors = {name: array.copy() for name, array in given.tensors.items()}
         bits = tensors["bias_hh_l0"].view(np.uint32)
         bits[7] ^= 1
@@ -119,7 +119,7 @@ def test_what_does_not_read_back_bit_for_bit_is_not_written(torch_file, tmp_path
 
 
 def test_numbers_that_overflow_in_the_narrower_dtype_are_refused(tmp_path):
-    tensors = dict(native("torch", bias_pair=True, dtype=np.float64).tensors)
+    tensors = dict(placed("torch", bias_pair=True, dtype=np.float64).tensors)
     tensors["bias_ih_l0"][3] = 1e39
     source = save(tmp_path / "wide.npz", tensors)
     sentence = refused(
@@ -137,7 +137,7 @@ def test_numbers_that_overflow_in_the_narrower_dtype_are_refused(tmp_path):
 def test_a_second_bias_of_minus_zeros_is_no_forget_bias(tmp_path):
     """-0.0 on the forget gate, or elsewhere, would not come back."""
     for place in (7, 2):
-        tensors = dict(native("torch", bias_pair=True).tensors)
+        tensors = dict(placed("torch", bias_pair=True).tensors)
         tensors["bias_hh_l0"] = np.zeros(20, np.float32)
         source = save(tmp_path / f"zeros{place}.npz", tensors)
         assert convert(source, tmp_path / f"out{place}.npz", "keras")["lost"] == []
@@ -166,7 +166,7 @@ def test_files_get_their_names_in_the_order_given_and_the_proof_last(tmp_path, m
     monkeypatch.setattr(
         file_module.os, "replace", lambda a, b: (order.append(Path(b).name), replaced(a, b))
     )
-    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
+    source = save(tmp_path / "tf.npz", placed("tf-basic").tensors)
     convert(source, tmp_path / "ck.index", "tf-basic", ONE)
     assert order == ["ck.data-00000-of-00001", "ck.index", "ck.index.proof.json"]
     order.clear()
@@ -203,7 +203,7 @@ def test_names_that_are_too_long_are_refused(torch_file, tmp_path):
 
 
 def test_a_checkpoints_files_are_its_own_whatever_else_is_called_alike(tmp_path):
-    tensors = native("tf-basic").tensors
+    tensors = placed("tf-basic").tensors
     # A name that would be a pattern: g[1].index matches g1.index.
     for stem in ("g[1]", "g1", "ck", "ck.v2"):
         save_checkpoint(tmp_path / f"{stem}.index", tensors)
@@ -212,7 +212,7 @@ def test_a_checkpoints_files_are_its_own_whatever_else_is_called_alike(tmp_path)
     assert sentence == "g[1].data-00000-of-00001: is the source itself; choose another name"
     record = convert(tmp_path / "ck.index", tmp_path / "out.npz", "torch", ONE)
     assert list(record["source"]["files"]) == ["ck.index", "ck.data-00000-of-00001"]
-    save_checkpoint(tmp_path / "ck.v2.index", native("tf-basic", seed=1).tensors)
+    save_checkpoint(tmp_path / "ck.v2.index", placed("tf-basic", seed=1).tensors)
     assert check_files(tmp_path / "ck.index", tmp_path / "out.npz").passed
     data_of(tmp_path / "ck.index").write_bytes(b"other")
     with pytest.raises(InputError, match=r"ck\.data-00000-of-00001"):
@@ -221,10 +221,10 @@ def test_a_checkpoints_files_are_its_own_whatever_else_is_called_alike(tmp_path)
 
 @pytest.mark.parametrize("name", ["ck", "ck.index", "ck.data-00000-of-00001"])
 def test_a_checkpoint_is_the_same_by_any_of_its_names(tmp_path, name):
-    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
+    source = save(tmp_path / "tf.npz", placed("tf-basic").tensors)
     convert(source, tmp_path / "ck.index", "tf-basic", ONE)
     read = read_lstm(tmp_path / name)  # the proof beside it says the forget bias
-    assert read.native.facts.forget_bias == 1.0
+    assert read.lstm.facts.forget_bias == 1.0
     assert [file.name for file in read.files] == ["ck.index", "ck.data-00000-of-00001"]
     convert(tmp_path / name, tmp_path / "out.npz", "torch")
     assert check_files(tmp_path / name, tmp_path / "out.npz").passed
@@ -235,7 +235,7 @@ def test_a_checkpoint_is_the_same_by_any_of_its_names(tmp_path, name):
 
 def test_safetensors_whose_header_begins_like_a_pickle_is_read(tmp_path):
     """The header's length, 640 = 0x280, is stored first: bytes 80 02."""
-    lstm = to_native(model(), TABLE["torch"])
+    lstm = to_layout(model(), TABLE["torch"])
     for padding in range(2000):
         data = safetensors_bytes(
             {"x" * padding + "." + n: a for n, a in lstm.tensors.items()}, None
@@ -255,9 +255,9 @@ def test_safetensors_whose_header_begins_like_a_pickle_is_read(tmp_path):
 
 
 def test_a_proof_is_believed_only_of_the_file_as_it_was(tmp_path):
-    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
+    source = save(tmp_path / "tf.npz", placed("tf-basic").tensors)
     convert(source, tmp_path / "out.npz", "tf-basic", ONE)
-    assert read_lstm(tmp_path / "out.npz").native.facts.forget_bias == 1.0
+    assert read_lstm(tmp_path / "out.npz").lstm.facts.forget_bias == 1.0
     tensors = dict(read_npz(tmp_path / "out.npz").tensors)
     name = "rnn/basic_lstm_cell/bias"
     save(tmp_path / "out.npz", tensors | {name: tensors[name] + 1})
@@ -266,19 +266,21 @@ def test_a_proof_is_believed_only_of_the_file_as_it_was(tmp_path):
 
 
 def test_activations_told_once_are_remembered(tmp_path):
-    source = save(tmp_path / "keras.npz", native("keras").tensors)
-    told = Told(activations=RELU)
+    source = save(tmp_path / "keras.npz", placed("keras").tensors)
+    told = ReadOptions(activations=RELU)
     convert(source, tmp_path / "a.npz", "keras", told)
-    assert read_lstm(tmp_path / "a.npz").native.facts.activations == RELU
+    assert read_lstm(tmp_path / "a.npz").lstm.facts.activations == RELU
     record = convert(tmp_path / "a.npz", tmp_path / "b.onnx", "onnx")
     assert record["destination"]["facts"]["activations"] == RELU
     assert "numpy_lstm" not in record["proof"]["distances"]
-    again = Told(activations=("sigmoid", "tanh", "tanh"))
-    assert read_lstm(tmp_path / "a.npz", again).native.facts == Facts()  # the caller comes first
+    again = ReadOptions(activations=("sigmoid", "tanh", "tanh"))
+    assert (
+        read_lstm(tmp_path / "a.npz", again).lstm.facts == RuntimeFacts()
+    )  # the caller comes first
 
 
 def test_a_check_knows_what_the_source_was_told(tmp_path):
-    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
+    source = save(tmp_path / "tf.npz", placed("tf-basic").tensors)
     convert(source, tmp_path / "out.npz", "torch", ONE)
     checked = check_files(source, tmp_path / "out.npz")  # the record says the forget bias
     assert checked.passed
@@ -286,53 +288,57 @@ def test_a_check_knows_what_the_source_was_told(tmp_path):
     source.rename(tmp_path / "moved.npz")
     moved = check_files(tmp_path / "moved.npz", tmp_path / "out.npz")  # known by its content
     assert (moved.passed, len(moved.claims), moved.other) == (True, 5, False)
-    other = save(tmp_path / "other.npz", native("torch").tensors)
+    other = save(tmp_path / "other.npz", placed("torch").tensors)
     checked = check_files(other, tmp_path / "out.npz")  # of which the record says nothing
     assert [claim.split(":")[0] for claim, _ in checked.claims] == [*["destination"] * 2, PASSED]
-    wrong = check_files(tmp_path / "moved.npz", tmp_path / "out.npz", Told(forget_bias=0.0))
+    wrong = check_files(tmp_path / "moved.npz", tmp_path / "out.npz", ReadOptions(forget_bias=0.0))
     assert not wrong.proof.passed
 
 
 def test_what_a_record_says_of_one_lstm_is_not_believed_of_another(tmp_path):
-    both = {f"{p}/{n}": a for p in "ab" for n, a in native("tf-basic").tensors.items()}
+    both = {f"{p}/{n}": a for p in "ab" for n, a in placed("tf-basic").tensors.items()}
     source = save(tmp_path / "both.npz", both)
-    told = Told(select="a/rnn/", forget_bias=1.0)
+    told = ReadOptions(select="a/rnn/", forget_bias=1.0)
     convert(source, tmp_path / "out.npz", "torch", told)
     assert check_files(source, tmp_path / "out.npz").passed
-    assert check_files(source, tmp_path / "out.npz", Told(select="a/rnn/")).passed
+    assert check_files(source, tmp_path / "out.npz", ReadOptions(select="a/rnn/")).passed
     with pytest.raises(InputError, match=r"both\.npz: does not say forget_bias"):
-        check_files(source, tmp_path / "out.npz", Told(select="b/rnn/"))
+        check_files(source, tmp_path / "out.npz", ReadOptions(select="b/rnn/"))
 
 
 def test_a_check_is_told_the_facts_of_both_files(tmp_path):
-    a = save(tmp_path / "a.npz", native("tf-basic").tensors)
-    b = save(tmp_path / "b.npz", native("tf-basic").tensors)
+    a = save(tmp_path / "a.npz", placed("tf-basic").tensors)
+    b = save(tmp_path / "b.npz", placed("tf-basic").tensors)
     message = "b.npz: does not say forget_bias, .*; give it with --to-forget-bias$"
     with pytest.raises(InputError, match=message):
         check_files(a, b, ONE)
     assert check_files(a, b, ONE, told_second=ONE).passed
-    assert not check_files(a, b, ONE, told_second=Told(forget_bias=0.0)).passed
-    two = {f"{p}.{n}": x for p in "ab" for n, x in native("torch", bias_pair=True).tensors.items()}
+    assert not check_files(a, b, ONE, told_second=ReadOptions(forget_bias=0.0)).passed
+    two = {f"{p}.{n}": x for p in "ab" for n, x in placed("torch", bias_pair=True).tensors.items()}
     many = save(tmp_path / "many.npz", two)
     with pytest.raises(InputError, match=r"choose one with --to-select from 'a\.', 'b\.'"):
-        check_files(many, many, Told(select="a."))
-    assert check_files(many, many, Told(select="a."), told_second=Told(select="b.")).passed
+        check_files(many, many, ReadOptions(select="a."))
+    assert check_files(
+        many, many, ReadOptions(select="a."), told_second=ReadOptions(select="b.")
+    ).passed
 
 
 # --- facts ------------------------------------------------------------------------------------
 
 
 def test_activations_that_the_file_itself_says_are_not_overridden(tmp_path):
-    source = save(tmp_path / "keras.npz", native("keras").tensors)
-    convert(source, tmp_path / "a.onnx", "onnx", Told(activations=RELU))
+    source = save(tmp_path / "keras.npz", placed("keras").tensors)
+    convert(source, tmp_path / "a.onnx", "onnx", ReadOptions(activations=RELU))
     proof_path(tmp_path / "a.onnx").unlink()
-    assert read_lstm(tmp_path / "a.onnx", Told(activations=RELU)).native.facts.activations == RELU
+    assert (
+        read_lstm(tmp_path / "a.onnx", ReadOptions(activations=RELU)).lstm.facts.activations == RELU
+    )
     hard = ("hard_sigmoid(0.2, 0.5)", "tanh", "tanh")
-    convert(source, tmp_path / "b.onnx", "onnx", Told(activations=hard))
+    convert(source, tmp_path / "b.onnx", "onnx", ReadOptions(activations=hard))
     proof_path(tmp_path / "b.onnx").unlink()
-    spelt = Told(activations=("hard_sigmoid(.2,.5)", "tanh", "tanh"))
-    assert read_lstm(tmp_path / "b.onnx", spelt).native.facts.activations == hard
-    usual = Told(activations=("sigmoid", "tanh", "tanh"))
+    spelt = ReadOptions(activations=("hard_sigmoid(.2,.5)", "tanh", "tanh"))
+    assert read_lstm(tmp_path / "b.onnx", spelt).lstm.facts.activations == hard
+    usual = ReadOptions(activations=("sigmoid", "tanh", "tanh"))
     sentence = refused(tmp_path, read_lstm, tmp_path / "a.onnx", usual)
     assert sentence == (
         "activations: a.onnx says sigmoid, relu, relu itself, got sigmoid, tanh, tanh; leave them"
@@ -342,17 +348,17 @@ def test_activations_that_the_file_itself_says_are_not_overridden(tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e39])
 def test_a_forget_bias_that_the_weights_dtype_cannot_hold_is_refused(tmp_path, value):
-    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
+    source = save(tmp_path / "tf.npz", placed("tf-basic").tensors)
     sentence = refused(
-        tmp_path, convert, source, tmp_path / "out.npz", "torch", Told(forget_bias=value)
+        tmp_path, convert, source, tmp_path / "out.npz", "torch", ReadOptions(forget_bias=value)
     )
     assert sentence == f"forget_bias: expected a number that float32 can hold, got {value:g}"
 
 
 def test_a_forget_bias_is_the_number_that_is_added(tmp_path):
     """0.1 in float32: from TensorFlow to torch and back, the same."""
-    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
-    record = convert(source, tmp_path / "a.npz", "torch", Told(forget_bias=0.1))
+    source = save(tmp_path / "tf.npz", placed("tf-basic").tensors)
+    record = convert(source, tmp_path / "a.npz", "torch", ReadOptions(forget_bias=0.1))
     assert record["source"]["facts"]["forget_bias"] == float(np.float32(0.1))
     assert record["proof"]["reversible"] is True
     convert(tmp_path / "a.npz", tmp_path / "b.npz", "tf-basic")
@@ -364,17 +370,17 @@ def test_learned_initial_states_are_compared(tmp_path):
     h, c = rng.standard_normal((2, 1, 5)).astype(np.float32)
     with_states = replace(model(), initial_h=h, initial_c=c)
     row = TABLE["numpy-lstm"]
-    a = to_native(with_states, row)
+    a = to_layout(with_states, row)
     assert prove(a, a).initial_states == "same"
-    assert prove(a, to_native(with_states, TABLE["lasagne"])).initial_states == "same"
+    assert prove(a, to_layout(with_states, TABLE["lasagne"])).initial_states == "same"
     double = {n: x.astype(np.float64) for n, x in a.tensors.items()}
     assert prove(a, replace(a, tensors=double)).initial_states == "same"
     wide = {n: x + 1e-12 for n, x in double.items()}  # which float32 cannot tell
     assert prove(a, replace(a, tensors=wide)).initial_states == "same"
     nudged = replace(with_states, initial_c=np.nextafter(c, np.float32(9)))
-    proof = prove(a, to_native(nudged, row))
+    proof = prove(a, to_layout(nudged, row))
     assert (proof.initial_states, proof.passed) == ("different", False)
-    none = to_native(model(), row)
+    none = to_layout(model(), row)
     assert prove(none, none).initial_states == "none"
     assert prove(a, none).initial_states == "only in the source"
     assert prove(none, a).initial_states == "only in the destination"
@@ -385,19 +391,19 @@ def test_learned_initial_states_are_compared(tmp_path):
 
 
 def test_activations_are_written_in_one_way(tmp_path):
-    source = save(tmp_path / "keras.npz", native("keras").tensors)
-    told = Told(activations=("hard_sigmoid(.2,5e-1)", "relu", "relu"))
-    facts = read_lstm(source, told).native.facts
+    source = save(tmp_path / "keras.npz", placed("keras").tensors)
+    told = ReadOptions(activations=("hard_sigmoid(.2,5e-1)", "relu", "relu"))
+    facts = read_lstm(source, told).lstm.facts
     assert facts.activations == ("hard_sigmoid(0.2, 0.5)", "relu", "relu")
     for wrong in ("hard_sigmoid(inf, 0)", "hard_sigmoid", "Sigmoid", "tanh(1)", "relu("):
-        told = Told(activations=(wrong, "tanh", "tanh"))
+        told = ReadOptions(activations=(wrong, "tanh", "tanh"))
         sentence = refused(tmp_path, read_lstm, source, told)
         assert sentence.startswith("activation: expected one of sigmoid, tanh, ")
         assert sentence.endswith(f"of Keras 3; got {wrong!r}")
 
 
 def test_half_precision_is_summed_in_the_dtype_that_is_asked_for(tmp_path):
-    source = save(tmp_path / "half.npz", native("torch", bias_pair=True, dtype=np.float16).tensors)
+    source = save(tmp_path / "half.npz", placed("torch", bias_pair=True, dtype=np.float16).tensors)
     destination = tmp_path / "out.npz"
     sentence = refused(tmp_path, convert, source, destination, "keras", allow_lossy=True)
     assert "the proof fails" in sentence
@@ -408,7 +414,7 @@ def test_half_precision_is_summed_in_the_dtype_that_is_asked_for(tmp_path):
 
 def test_what_another_layout_would_say_is_not_remembered(tmp_path):
     """The caller says another layout than the proof: nothing of the proof is taken."""
-    source = save(tmp_path / "tf.npz", native("tf-basic").tensors)
+    source = save(tmp_path / "tf.npz", placed("tf-basic").tensors)
     convert(source, tmp_path / "out.npz", "tf-basic", ONE)
     layer = {n.replace("basic_lstm_cell", "lstm_cell"): a
              for n, a in read_npz(tmp_path / "out.npz").tensors.items()}  # fmt: skip
@@ -417,15 +423,15 @@ def test_what_another_layout_would_say_is_not_remembered(tmp_path):
     record["destination"]["files"] = {"other.npz": sha256(other)}
     proof_path(other).write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"does not say forget_bias"):
-        read_lstm(other, Told(layout="tf-lstm"))
+        read_lstm(other, ReadOptions(layout="tf-lstm"))
     with pytest.raises(InputError, match=r"no LSTM under 'rnn/'; .* so; is it right\?"):
         read_lstm(other)
 
 
 def test_a_part_of_what_is_remembered_is_known_too(tmp_path):
-    source = save(tmp_path / "tf.npz", native("tf-basic", num_layers=2).tensors)
+    source = save(tmp_path / "tf.npz", placed("tf-basic", num_layers=2).tensors)
     convert(source, tmp_path / "out.npz", "tf-basic", ONE)
-    layer = read_lstm(tmp_path / "out.npz", Told(select="rnn/multi_rnn_cell/cell_1/")).native
+    layer = read_lstm(tmp_path / "out.npz", ReadOptions(select="rnn/multi_rnn_cell/cell_1/")).lstm
     assert (layer.num_layers, layer.facts.forget_bias) == (1, 1.0)
 
 
@@ -433,11 +439,11 @@ def test_a_part_of_what_is_remembered_is_known_too(tmp_path):
 
 
 def test_layers_are_chosen_only_as_they_follow_each_other(tmp_path):
-    layers = native("torch-cell", bias_pair=True, num_layers=3).tensors
+    layers = placed("torch-cell", bias_pair=True, num_layers=3).tensors
     path = save(tmp_path / "a.npz", layers)
 
     def chosen(select: str | tuple[str, ...]) -> tuple[str, ...]:
-        return read_lstm(path, Told(select=select)).native.prefixes
+        return read_lstm(path, ReadOptions(select=select)).lstm.prefixes
 
     assert chosen("0.,1.,2.") == ("0.", "1.", "2.")
     assert chosen("0., 1.") == ("0.", "1.")
@@ -455,31 +461,31 @@ def test_layers_are_chosen_only_as_they_follow_each_other(tmp_path):
 
 
 def test_tensors_whose_names_say_nothing_are_read_by_shape_if_the_layout_is_told(tmp_path):
-    tensors = native("equinox").tensors
+    tensors = placed("equinox").tensors
     path = save(tmp_path / "a.npz", dict(zip(("x", "y", "z"), tensors.values(), strict=True)))
-    record = convert(path, tmp_path / "b.npz", "equinox", Told(layout="equinox"))
+    record = convert(path, tmp_path / "b.npz", "equinox", ReadOptions(layout="equinox"))
     assert record["notes"] == []
     assert (tmp_path / "b.npz").read_bytes() == npz_bytes(dict(tensors))
     assert check_files(path, tmp_path / "b.npz").passed
 
 
 def test_a_whole_layer_beside_a_broken_one_can_be_chosen(tmp_path):
-    tensors = dict(native("keras", num_layers=2).tensors)
+    tensors = dict(placed("keras", num_layers=2).tensors)
     del tensors["lstm_1/bias"]
     path = save(tmp_path / "a.npz", tensors)
     missing = "lstm_1/bias: missing: expected [20] float32, found nothing"
     assert missing in refused(tmp_path, read_lstm, path)
-    assert read_lstm(path, Told(select="lstm_0/")).native.num_layers == 1
+    assert read_lstm(path, ReadOptions(select="lstm_0/")).lstm.num_layers == 1
     # What the layer below has is not given up by choosing this one.
-    sentence = refused(tmp_path, read_lstm, path, Told(select="lstm_1/"))
+    sentence = refused(tmp_path, read_lstm, path, ReadOptions(select="lstm_1/"))
     assert sentence == "a.npz: missing lstm_1/bias"
 
 
 def test_a_prefix_may_have_commas(tmp_path):
-    tensors = native("torch", bias_pair=True).tensors
+    tensors = placed("torch", bias_pair=True).tensors
     two = {f"{p}.{n}": a for p in ("a,b", "c") for n, a in tensors.items()}
     path = save(tmp_path / "a.npz", two)
-    record = convert(path, tmp_path / "b.npz", "torch", Told(select="a,b."))
+    record = convert(path, tmp_path / "b.npz", "torch", ReadOptions(select="a,b."))
     assert record["source"]["prefixes"] == ["a,b."]
     assert check_files(path, tmp_path / "b.npz").passed
 
@@ -487,17 +493,17 @@ def test_a_prefix_may_have_commas(tmp_path):
 def test_a_layer_whose_name_begins_like_anothers_is_not_taken_with_it(tmp_path):
     layer = {
         n.removeprefix("0."): a
-        for n, a in native("torch-cell", bias_pair=True, num_layers=2).tensors.items()
+        for n, a in placed("torch-cell", bias_pair=True, num_layers=2).tensors.items()
         if n.startswith("0.")
     }
     tensors = {f"{p}{n}": a for p in ("", "cells.") for n, a in layer.items()}
-    read = read_lstm(save(tmp_path / "a.npz", tensors), Told(select=""))
-    assert set(read.native.tensors) == set(layer)
+    read = read_lstm(save(tmp_path / "a.npz", tensors), ReadOptions(select=""))
+    assert set(read.lstm.tensors) == set(layer)
 
 
 @pytest.mark.parametrize("number", [5, 99_999_999, 10**30])
 def test_a_number_that_is_no_layers_costs_no_time(tmp_path, number):
-    tensors = dict(native("torch", bias_pair=True).tensors)
+    tensors = dict(placed("torch", bias_pair=True).tensors)
     tensors[f"weight_hh_l{number}"] = np.ones((20, 5), np.float32)
     path = save(tmp_path / "a.npz", tensors)
     sentence = refused(tmp_path, read_lstm, path)

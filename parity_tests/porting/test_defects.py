@@ -10,12 +10,12 @@ from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.npz_file import npz_bytes
 from numpy_lstm.porting.inspection import inspect
-from numpy_lstm.porting.layouts.arrangement import to_native
-from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
+from numpy_lstm.porting.layouts.arrangement import to_layout
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
-from numpy_lstm.porting.recognise.defects import expected_of, problems
+from numpy_lstm.porting.recognise.defects import expected_tensors, problems
 from numpy_lstm.porting.recognise.recognition import recognise
-from numpy_lstm.porting.recognise.select import Told, lstm_of, read_lstm
+from numpy_lstm.porting.recognise.select import ReadOptions, lstm_in_archive, read_lstm
 from parity_tests.porting.test_recognition import random_file, random_model
 from parity_tests.support.problems import random_parameters
 
@@ -23,7 +23,7 @@ from parity_tests.support.problems import random_parameters
 def torch_tensors(**options) -> dict[str, np.ndarray]:
     config = LSTM(3, 5, 2, bias_pair=True, **options)
     parameters = random_parameters(config.parameter_shapes(), np.random.default_rng(0), np.float32)
-    return dict(to_native(CanonicalLSTM(config, parameters), TABLE["torch"]).tensors)
+    return dict(to_layout(CanonicalLSTM(config, parameters), TABLE["torch"]).tensors)
 
 
 def _saved(tmp_path, tensors) -> Path:
@@ -35,7 +35,7 @@ def _saved(tmp_path, tensors) -> Path:
 def refusal(tmp_path, tensors, **told) -> list[str]:
     path = _saved(tmp_path, tensors)
     with pytest.raises(InputError) as caught:
-        read_lstm(path, Told(**told))
+        read_lstm(path, ReadOptions(**told))
     head, *lines = str(caught.value).split("\n")
     assert head.startswith(f"{path}: ")
     return [line.strip() for line in lines] or [head.removeprefix(f"{path}: ")]
@@ -129,25 +129,25 @@ def test_nothing_is_wrong_with_a_whole_lstm_of_any_layout(row):
     for seed in range(5):
         archive, _ = random_file(row, np.random.default_rng(seed))
         (finding,) = recognise(archive)
-        native = finding.best.native
-        assert problems(native.tensors, expected_of(native)) == []
+        lstm = finding.best.lstm
+        assert problems(lstm.tensors, expected_tensors(lstm)) == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
 def test_a_transposed_or_missing_tensor_is_blamed_and_no_other(row):
     """Whichever tensor it is: the sizes come from the others."""
     rng = np.random.default_rng(4)
-    native = to_native(random_model(row, rng), row) if not row.bias_required else None
-    if native is None or native.num_layers < 2:
-        native = to_native(_two_layers(row), row)
-    expected = expected_of(native)
-    for name, array in native.tensors.items():
+    lstm = to_layout(random_model(row, rng), row) if not row.bias_required else None
+    if lstm is None or lstm.num_layers < 2:
+        lstm = to_layout(_two_layers(row), row)
+    expected = expected_tensors(lstm)
+    for name, array in lstm.tensors.items():
         if array.ndim == 2 and array.shape[0] != array.shape[1]:
-            broken = dict(native.tensors) | {name: np.ascontiguousarray(array.T)}
-            wrong = problems(broken, expected_of(_with(native, broken)))
+            broken = dict(lstm.tensors) | {name: np.ascontiguousarray(array.T)}
+            wrong = problems(broken, expected_tensors(_with(lstm, broken)))
             assert [(p.name, p.cause) for p in wrong] == [(name, "transposed?")]
-    first = next(iter(native.tensors))
-    without = {n: a for n, a in native.tensors.items() if n != first}
+    first = next(iter(lstm.tensors))
+    without = {n: a for n, a in lstm.tensors.items() if n != first}
     assert [(p.name, p.kind) for p in problems(without, expected)] == [(first, "missing")]
 
 
@@ -159,10 +159,10 @@ def _two_layers(row) -> CanonicalLSTM:
     return CanonicalLSTM(config, parameters)
 
 
-def _with(native, tensors):
+def _with(lstm, tensors):
     from dataclasses import replace
 
-    return replace(native, tensors=tensors)
+    return replace(lstm, tensors=tensors)
 
 
 def test_a_file_without_an_lstm_says_so(tmp_path):
@@ -179,7 +179,7 @@ def test_inspect_lists_the_same_problems(tmp_path):
     (lstm,) = inspect(Archive("npz", tensors))["lstms"]
     assert lstm["problems"] == lines
     assert lstm["activations"] is None
-    told = {"": Facts(activations=("sigmoid", "relu", "relu"))}
+    told = {"": RuntimeFacts(activations=("sigmoid", "relu", "relu"))}
     (lstm,) = inspect(Archive("onnx", _keras_layer(3, 5), told))["lstms"]
     assert lstm["activations"] == ["sigmoid", "relu", "relu"]
 
@@ -204,8 +204,8 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
     assert "a GRU's three gates?" in causes
     path = tmp_path / "model.npz"
     path.write_bytes(npz_bytes(tensors))
-    source = read_lstm(path, Told(select="encoder."))
-    assert set(source.native.tensors) == {n for n in tensors if n.startswith("encoder.")}
+    source = read_lstm(path, ReadOptions(select="encoder."))
+    assert set(source.lstm.tensors) == {n for n in tensors if n.startswith("encoder.")}
     assert source.notes == (
         "not of this LSTM, left alone: "
         + ", ".join(sorted(n for n in tensors if n.startswith("decoder."))),
@@ -217,11 +217,11 @@ def test_layers_of_other_sizes_or_other_activations_are_no_stack():
     assert [f.label for f in recognise(Archive("keras", tensors))] == ["lstm_0/,lstm_1/"]
     narrow = tensors | {f"lstm_1/{n}": a for n, a in _keras_layer(5, 4).items()}
     assert [f.label for f in recognise(Archive("keras", narrow))] == ["lstm_0/", "lstm_1/"]
-    usual, other = Facts(), Facts(activations=("sigmoid", "relu", "relu"))
+    usual, other = RuntimeFacts(), RuntimeFacts(activations=("sigmoid", "relu", "relu"))
     facts = {"lstm_0/": usual, "lstm_1/": other}
     found = recognise(Archive("keras", tensors, facts))
     assert [f.label for f in found] == ["lstm_0/", "lstm_1/"]
-    assert [f.best.native.facts for f in found] == [usual, other]
+    assert [f.best.lstm.facts for f in found] == [usual, other]
 
 
 def test_layers_follow_each_other_as_the_container_says_whatever_their_names():
@@ -269,16 +269,16 @@ def test_no_more_than_a_hundred_problems_are_listed(tmp_path):
 def _keras_layer(I: int, H: int) -> dict[str, np.ndarray]:
     config = LSTM(I, H)
     parameters = random_parameters(config.parameter_shapes(), np.random.default_rng(I), np.float32)
-    native = to_native(CanonicalLSTM(config, parameters), TABLE["keras"])
-    return {name.removeprefix("lstm/"): array for name, array in native.tensors.items()}
+    lstm = to_layout(CanonicalLSTM(config, parameters), TABLE["keras"])
+    return {name.removeprefix("lstm/"): array for name, array in lstm.tensors.items()}
 
 
 def test_one_layer_of_a_stack_can_be_chosen(tmp_path):
     path = tmp_path / "model.npz"
-    path.write_bytes(npz_bytes(to_native(_two_layers(TABLE["keras"]), TABLE["keras"]).tensors))
-    assert read_lstm(path).native.num_layers == 2
-    assert read_lstm(path, Told(select="lstm_0/,lstm_1/")).native.num_layers == 2
-    upper = read_lstm(path, Told(select="lstm_1/")).native
+    path.write_bytes(npz_bytes(to_layout(_two_layers(TABLE["keras"]), TABLE["keras"]).tensors))
+    assert read_lstm(path).lstm.num_layers == 2
+    assert read_lstm(path, ReadOptions(select="lstm_0/,lstm_1/")).lstm.num_layers == 2
+    upper = read_lstm(path, ReadOptions(select="lstm_1/")).lstm
     assert (upper.num_layers, list(upper.tensors)) == (
         1,
         ["lstm_1/bias", "lstm_1/kernel", "lstm_1/recurrent_kernel"],
@@ -300,7 +300,7 @@ def test_bare_names_that_two_frameworks_share_are_called_ambiguous(tmp_path):
         "its tensors can be read in several ways, as coreml or equinox; say which with --from"
     ]
     path = tmp_path / "model.npz"
-    assert read_lstm(path, Told(layout="equinox")).native.layout.key == "equinox"
+    assert read_lstm(path, ReadOptions(layout="equinox")).lstm.layout.key == "equinox"
     nameless = {f"arr_{k}": array for k, array in enumerate(tensors.values())}
     sentence = refusal(tmp_path, nameless)[0]
     assert "can be read in several ways" in sentence
@@ -316,10 +316,10 @@ def test_a_gru_without_biases_is_not_taken_for_coupled_gates(tmp_path):
         "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter, say"
         " the layout, numpy-lstm"
     ]
-    told = Told(layout="numpy-lstm")
-    assert read_lstm(_saved(tmp_path, tensors), told).native.coupled
+    told = ReadOptions(layout="numpy-lstm")
+    assert read_lstm(_saved(tmp_path, tensors), told).lstm.coupled
     own = tensors | {"bias_l0": rng.standard_normal(15)}  # which no GRU has
-    assert read_lstm(_saved(tmp_path, own)).native.coupled
+    assert read_lstm(_saved(tmp_path, own)).lstm.coupled
 
 
 def test_what_changes_the_equations_is_not_left_alone_where_no_prefix_says_whose_it_is(tmp_path):
@@ -345,21 +345,21 @@ def test_shapes_alone_decide_only_where_one_layout_is_left():
 
 def test_facts_that_nobody_says_are_asked_for_and_those_that_cannot_be_are_refused(tmp_path):
     path = tmp_path / "model.npz"
-    path.write_bytes(npz_bytes(to_native(_two_layers(TABLE["keras"]), TABLE["tf-basic"]).tensors))
+    path.write_bytes(npz_bytes(to_layout(_two_layers(TABLE["keras"]), TABLE["tf-basic"]).tensors))
     with pytest.raises(InputError) as caught:
         read_lstm(path)
     assert str(caught.value) == (
         f"{path}: does not say forget_bias, which is added at run time (TensorFlow's default is"
         " 1.0); give it with --forget-bias"
     )
-    assert read_lstm(path, Told(forget_bias=1.0)).native.facts.forget_bias == 1.0
+    assert read_lstm(path, ReadOptions(forget_bias=1.0)).lstm.facts.forget_bias == 1.0
     path.write_bytes(npz_bytes(torch_tensors()))
     with pytest.raises(InputError, match="forget_bias: torch always has 0 at run time"):
-        read_lstm(path, Told(forget_bias=1.0))
+        read_lstm(path, ReadOptions(forget_bias=1.0))
     with pytest.raises(InputError, match="activations: torch always has sigmoid, tanh, tanh"):
-        read_lstm(path, Told(activations=("tanh", "tanh", "tanh")))
+        read_lstm(path, ReadOptions(activations=("tanh", "tanh", "tanh")))
     with pytest.raises(InputError, match=r"layout: expected one of torch, .* got 'pytorch'"):
-        read_lstm(path, Told(layout="pytorch"))
+        read_lstm(path, ReadOptions(layout="pytorch"))
 
 
 def broken_at_random(tensors: dict[str, np.ndarray], rng: np.random.Generator) -> None:
@@ -394,8 +394,8 @@ def test_whatever_is_wrong_is_refused_in_words_and_inspected():
         broken = Archive("npz", tensors)
         assert inspect(broken)["container"] == "npz"
         try:
-            told = Told(forget_bias=1.0 if row.forget_bias == "told" else None)
-            lstm_of(Path("file"), broken, told)
+            told = ReadOptions(forget_bias=1.0 if row.forget_bias == "told" else None)
+            lstm_in_archive(Path("file"), broken, told)
         except InputError as error:
             refused += 1
             assert str(error).startswith("file: ") or "forget_bias" in str(error)  # noqa: PT017

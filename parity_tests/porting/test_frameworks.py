@@ -1,7 +1,7 @@
 """Rows of the table, each verified by the framework's own LSTM.
 
 Each case is a way in which people build an LSTM in a framework. It must take our weights under its
-own names and do what `native.run` and `lstm_forward` do; and the weights that it initialises itself
+own names and do what `lstm.run` and `lstm_forward` do; and the weights that it initialises itself
 must be there under the names that the row gives them, and mean the same.
 """
 
@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K
@@ -137,31 +137,31 @@ def _run(case: Case, tensors: Tensors | None, inputs: Inputs) -> tuple[Tensors, 
         return case.runner(case.config, tensors, inputs)
 
 
-def _ours(case: Case) -> NativeLSTM:
+def _ours(case: Case) -> PlacedLSTM:
     """Random weights as the row has them, under the names of the case; nothing is lost."""
     model = random_model(case.config, case.dtype, case.forget_bias)
-    native = renamed(to_native(model, TABLE[case.row]), case.placed)
-    assert to_canonical(native).digest() == model.digest()
-    return native
+    lstm = renamed(to_layout(model, TABLE[case.row]), case.placed)
+    assert to_canonical(lstm).digest() == model.digest()
+    return lstm
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_framework_runs_our_weights_as_we_do(case: Case) -> None:
-    native, inputs = _ours(case), random_inputs(case.config, case.dtype)
-    held, outputs = _run(case, native.tensors, inputs)
-    assert set(held) == set(native.tensors)
+    lstm, inputs = _ours(case), random_inputs(case.config, case.dtype)
+    held, outputs = _run(case, lstm.tensors, inputs)
+    assert set(held) == set(lstm.tensors)
     for name, array in held.items():
-        np.testing.assert_array_equal(array, native.tensors[name], err_msg=name)
-    assert worst_distance(native, inputs, outputs) <= K
+        np.testing.assert_array_equal(array, lstm.tensors[name], err_msg=name)
+    assert worst_distance(lstm, inputs, outputs) <= K
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.needs != "openvino"], ids=str)
 def test_weights_that_a_framework_initialises_are_what_the_row_says(case: Case) -> None:
-    native, inputs = _ours(case), random_inputs(case.config, case.dtype)
+    lstm, inputs = _ours(case), random_inputs(case.config, case.dtype)
     tensors, outputs = _run(case, None, inputs)
-    shapes = {name: array.shape for name, array in native.tensors.items()}
+    shapes = {name: array.shape for name, array in lstm.tensors.items()}
     assert {name: array.shape for name, array in tensors.items()} == shapes
-    own = replace(native, tensors=tensors)
+    own = replace(lstm, tensors=tensors)
     assert worst_distance(own, inputs, outputs) <= K
 
 
@@ -184,7 +184,7 @@ def test_openvino_reads_an_onnx_lstm_as_the_rows_say() -> None:
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         for name, shape in (("x", (T, N, I)), ("y", None))
     )
-    tensors = to_native(model, TABLE["onnx"]).tensors
+    tensors = to_layout(model, TABLE["onnx"]).tensors
     weights = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
     graph = onnx.helper.make_graph([node], "lstm", [x], [y], weights)
     opsets = [onnx.helper.make_opsetid("", 18)]
@@ -194,8 +194,8 @@ def test_openvino_reads_an_onnx_lstm_as_the_rows_say() -> None:
     folding.register_pass(passes.ConstantFolding())
     folding.run_passes(read)
     (lstm,) = (op for op in read.get_ops() if op.get_type_name() == "LSTMSequence")
-    one_bias, _ = fitted(model, TABLE["openvino"], allow_lossy=True)
-    expected = to_native(one_bias, TABLE["openvino"]).tensors
+    one_bias, _ = fit_to_layout(model, TABLE["openvino"], allow_lossy=True)
+    expected = to_layout(one_bias, TABLE["openvino"]).tensors
     for port, name in ((4, "W"), (5, "R"), (6, "B")):
         constant = lstm.input_value(port).get_node().data
         np.testing.assert_array_equal(constant, expected[f"lstm_sequence/{name}"], err_msg=name)
@@ -212,7 +212,7 @@ def test_coreml_holds_the_weights_of_nn_lstm_as_the_row_says(bidirectional: bool
     config = LSTM(I, H, 2, bidirectional=bidirectional, bias_pair=True)
     model, inputs = random_model(config, np.float32), random_inputs(config, np.float32)
     module = torch.nn.LSTM(I, H, 2, bidirectional=bidirectional).eval()
-    load(module, to_native(model, TABLE["torch"]).tensors)
+    load(module, to_layout(model, TABLE["torch"]).tensors)
     x, h0, c0 = map(torch.from_numpy, inputs)
     with torch.no_grad():
         y, (h_n, c_n) = module(x, (h0, c0))
@@ -230,13 +230,13 @@ def test_coreml_holds_the_weights_of_nn_lstm_as_the_row_says(bidirectional: bool
         for name, value in op.inputs.items():
             if name.startswith(("weight", "bias", "peephole")) and value is not None:
                 tensors[prefix + name] = value.val
-    one_bias, _ = fitted(model, row, allow_lossy=True)
-    native = to_native(one_bias, row)
-    assert set(tensors) == set(native.tensors)
-    for name, array in native.tensors.items():
+    one_bias, _ = fit_to_layout(model, row, allow_lossy=True)
+    lstm = to_layout(one_bias, row)
+    assert set(tensors) == set(lstm.tensors)
+    for name, array in lstm.tensors.items():
         np.testing.assert_array_equal(tensors[name], array, err_msg=name)
     outputs = (y.numpy(), h_n.numpy(), c_n.numpy())
-    assert worst_distance(replace(native, tensors=tensors), inputs, outputs) <= K
+    assert worst_distance(replace(lstm, tensors=tensors), inputs, outputs) <= K
 
 
 class _Flat(torch.nn.Module):

@@ -20,14 +20,14 @@ from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.convert import convert
 from numpy_lstm.porting.formats.keras import hdf5_files, hdf5_listing
 from numpy_lstm.porting.formats.keras.files import keras_2_weights, keras_weights, read_keras
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
-from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, Facts, digest
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
+from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, RuntimeFacts, digest
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
-from numpy_lstm.porting.proof.run_as_placed import run
-from numpy_lstm.porting.recognise.recognition import recognise, unsaid
-from numpy_lstm.porting.recognise.select import Told, read_lstm
+from numpy_lstm.porting.proof.run_as_placed import run_as_placed
+from numpy_lstm.porting.recognise.recognition import missing_facts, recognise
+from numpy_lstm.porting.recognise.select import ReadOptions, read_lstm
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA
 from parity_tests.support.problems import random_parameters
@@ -77,7 +77,7 @@ class Case:
             layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
         return model
 
-    def native(self, model: Any, **facts: Any) -> NativeLSTM:
+    def native(self, model: Any, **facts: Any) -> PlacedLSTM:
         """What the row says of the model's weights, by Keras' order of them."""
         sides = ("",) if self.directions == 1 else ("forward/", "backward/")
         own = ("kernel", "recurrent_kernel", "bias")[: 3 if self.use_bias else 2]
@@ -85,7 +85,9 @@ class Case:
         for prefix, layer in zip(self.prefixes, model.layers, strict=True):
             names = [f"{prefix}{side}{name}" for side in sides for name in own]
             tensors |= dict(zip(names, layer.get_weights(), strict=True))
-        return NativeLSTM(TABLE["keras"], tensors, self.prefixes, self.directions, Facts(**facts))
+        return PlacedLSTM(
+            TABLE["keras"], tensors, self.prefixes, self.directions, RuntimeFacts(**facts)
+        )
 
 
 CASES = {
@@ -100,7 +102,7 @@ CASES = {
 }
 
 
-def drawn(native: NativeLSTM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(native: PlacedLSTM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs and non-zero initial states, float32 numbers in float64."""
     rng, L = np.random.default_rng(4), native.num_layers * native.directions
     shapes = ((T, N, I), (L, N, H), (L, N, H))
@@ -128,15 +130,17 @@ def run_keras(model: Any, x: np.ndarray, h0: np.ndarray, c0: np.ndarray) -> list
     return [array(y).transpose(1, 0, 2), np.stack([*map(array, h_n)]), np.stack([*map(array, c_n)])]
 
 
-def farthest(model: Any, native: NativeLSTM) -> float:
+def farthest(model: Any, native: PlacedLSTM) -> float:
     """The largest distance of Keras' outputs, in float32, from ours in float64."""
     given = drawn(native)
-    exact = run(native, *given)
+    exact = run_as_placed(native, *given)
     twins = []
     for k in range(4):
         noise = Noise([k, 1], FLOAT32)
         x, h0, c0 = (noise.moved(array) for array in given)
-        twins.append([a - b for a, b in zip(run(native, x, h0, c0, noise), exact, strict=True)])
+        twins.append(
+            [a - b for a, b in zip(run_as_placed(native, x, h0, c0, noise), exact, strict=True)]
+        )
     found, moves = run_keras(model, *given), zip(*twins, strict=True)
     return max(
         distance(a.astype(np.float64), e, m, FLOAT32)
@@ -144,16 +148,16 @@ def farthest(model: Any, native: NativeLSTM) -> float:
     )
 
 
-def read_one(path: Path) -> tuple[NativeLSTM, tuple[str, ...]]:
+def read_one(path: Path) -> tuple[PlacedLSTM, tuple[str, ...]]:
     """The only LSTM of a file, and notes."""
     archive = read_keras(path)
     (finding,) = recognise(archive)
     assert not finding.best.problem
     assert not finding.ambiguous
-    return finding.best.native, archive.notes
+    return finding.best.lstm, archive.notes
 
 
-def same(a: NativeLSTM, b: NativeLSTM) -> bool:
+def same(a: PlacedLSTM, b: PlacedLSTM) -> bool:
     """Whether names, shapes, dtypes, bits, order of layers and directions are the same."""
     return (digest(a.tensors), a.prefixes, a.directions) == (
         digest(b.tensors),
@@ -162,12 +166,12 @@ def same(a: NativeLSTM, b: NativeLSTM) -> bool:
     )
 
 
-def seed_native(row: str, **options: Any) -> NativeLSTM:
+def seed_native(row: str, **options: Any) -> PlacedLSTM:
     """A random LSTM in one of the rows."""
     config = LSTM(I, H, bias_pair=TABLE[row].bias_pair, **options)
     rng = np.random.default_rng(8)
     parameters = random_parameters(config.parameter_shapes(), rng, np.float32)
-    return to_native(CanonicalLSTM(config, parameters), TABLE[row])
+    return to_layout(CanonicalLSTM(config, parameters), TABLE[row])
 
 
 # --- against Keras ----------------------------------------------------------------------------
@@ -176,7 +180,7 @@ def seed_native(row: str, **options: Any) -> NativeLSTM:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_keras_saves_is_read_bit_for_bit_and_gives_keras_outputs(keras, case, tmp_path):
     model = case.model(keras)
-    expected = case.native(model)
+    expected = case.lstm(model)
     model.save(tmp_path / "a.keras")
     model.save_weights(tmp_path / "a.weights.h5")
     native, notes = read_one(tmp_path / "a.keras")
@@ -194,20 +198,20 @@ def test_the_older_h5_of_keras_is_read_the_same(keras, case, tmp_path):
     model = case.model(keras)
     model.save(tmp_path / "a.h5")
     native, notes = read_one(tmp_path / "a.h5")
-    assert same(native, case.native(model))
+    assert same(native, case.lstm(model))
     assert (native.facts.activations, notes) == (case.expected, ())
 
 
 @pytest.mark.parametrize("write", [keras_weights, keras_2_weights])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_keras_loads_what_is_written_and_gives_the_same(keras, case, write, tmp_path):
-    native = case.native(case.model(keras, seed=1), activations=case.expected)
+    native = case.lstm(case.model(keras, seed=1), activations=case.expected)
     path = tmp_path / ("a.weights.h5" if write is keras_weights else "a.h5")
     path.write_bytes(write(native))
     model = case.model(keras, seed=2)
-    assert not same(case.native(model), native)
+    assert not same(case.lstm(model), native)
     model.load_weights(path)
-    assert same(case.native(model), native)
+    assert same(case.lstm(model), native)
     assert farthest(model, native) <= K
 
 
@@ -221,7 +225,7 @@ def test_what_is_written_is_read_under_the_same_names(row, options, tmp_path):
         archive = read_keras(path)
         assert archive.rows == (row,)
         (finding,) = recognise(archive)
-        assert same(finding.best.native, native)
+        assert same(finding.best.lstm, native)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -231,7 +235,7 @@ def test_other_dtypes_are_written_and_read(dtype, tmp_path):
     native = seed_native("keras")
     own = np.dtype(getattr(ml_dtypes, dtype, dtype))
     tensors = {name: array.astype(own) for name, array in native.tensors.items()}
-    native = NativeLSTM(native.layout, tensors, native.prefixes)
+    native = PlacedLSTM(native.layout, tensors, native.prefixes)
     (tmp_path / "a.h5").write_bytes(keras_weights(native))
     assert digest(read_keras(tmp_path / "a.h5").tensors) == digest(native.tensors)
 
@@ -242,7 +246,7 @@ def test_keras_loads_bfloat16(keras, tmp_path):
     native = seed_native("keras")
     tensors = {name: a.astype(ml_dtypes.bfloat16) for name, a in native.tensors.items()}
     path = tmp_path / "a.weights.h5"
-    path.write_bytes(keras_weights(NativeLSTM(native.layout, tensors, native.prefixes)))
+    path.write_bytes(keras_weights(PlacedLSTM(native.layout, tensors, native.prefixes)))
     model = CASES["one layer"].model(keras)
     model.load_weights(path)
     for found, expected in zip(model.get_weights(), tensors.values(), strict=True):
@@ -295,7 +299,7 @@ def check_mixed(archive: Any, cells: dict[str, tuple[str, str, str]]) -> None:
     assert [note.split(":")[0] for note in archive.notes] == ["bi", "back"]
     assert "merge_mode is 'sum'" in archive.notes[0]
     assert "go_backwards is set" in archive.notes[1]
-    whole = [f.best.native for f in recognise(archive) if not f.best.problem]
+    whole = [f.best.lstm for f in recognise(archive) if not f.best.problem]
     found = {prefix for native in whole for prefix in native.prefixes}
     assert found == {*MIXED, *cells}
 
@@ -368,22 +372,24 @@ def test_the_version_says_which_hard_sigmoid_is_meant(version, tmp_path):
     own = layer_config("lstm", recurrent_activation="hard_sigmoid", activation="tanh")
     path = old_model(tmp_path / "a.h5", "keras", version, {"layers": [own]})
     gate = HARD if version.startswith("3") else OLD_HARD
-    assert read_keras(path).facts == {"lstm/": Facts(activations=(gate, "tanh", "tanh"))}
+    assert read_keras(path).facts == {"lstm/": RuntimeFacts(activations=(gate, "tanh", "tanh"))}
 
 
 def test_keras_1_and_cudnn_have_activations_of_their_own(tmp_path):
     own = layer_config("lstm_1", inner_activation="hard_sigmoid", activation="relu")
     path = old_model(tmp_path / "a.h5", "keras-1", "1.2.2", [own])
-    assert read_keras(path).facts == {"lstm_1/": Facts(activations=(OLD_HARD, "relu", "relu"))}
+    assert read_keras(path).facts == {
+        "lstm_1/": RuntimeFacts(activations=(OLD_HARD, "relu", "relu"))
+    }
     own = layer_config("cu_dnnlstm", "CuDNNLSTM")
     path = old_model(tmp_path / "a.h5", "keras-cudnn", "2.2.4", [own])
-    assert read_keras(path).facts == {"cu_dnnlstm/": Facts()}
+    assert read_keras(path).facts == {"cu_dnnlstm/": RuntimeFacts()}
 
 
 def test_a_layer_that_is_called_forward_is_no_half_of_a_pair(tmp_path):
     native = seed_native("keras")
     renamed = {n.replace("lstm/", "forward_lstm/"): a for n, a in native.tensors.items()}
-    native = NativeLSTM(native.layout, renamed, ("forward_lstm/",))
+    native = PlacedLSTM(native.layout, renamed, ("forward_lstm/",))
     (tmp_path / "a.h5").write_bytes(keras_2_weights(native))
     assert set(read_keras(tmp_path / "a.h5").tensors) == set(renamed)
 
@@ -492,7 +498,7 @@ def test_layers_are_one_stack_only_where_the_model_says_so(keras, connection, en
     make(keras).save(tmp_path / f"a{ending}")
     archive = read_keras(tmp_path / f"a{ending}")
     found = recognise(archive)
-    assert [finding.best.native.num_layers for finding in found] == expected
+    assert [finding.best.lstm.num_layers for finding in found] == expected
     reasons = " ".join(reason for finding in found for reason in finding.best.reasons)
     assert ("one stack, as the file says" in reasons) == (expected == ONE)
     assert "taken for" not in reasons
@@ -597,7 +603,7 @@ def test_what_a_file_of_weights_alone_leaves_open_is_said_by_every_conversion(ke
     record = convert(tmp_path / "a.weights.h5", tmp_path / "a.npz", "torch", allow_lossy=True)
     assert record["notes"][0].startswith(guess)
     assert record["notes"][1].startswith("not in the file: activations, taken to be sigmoid")
-    chosen = Told(select="lstm_1/")
+    chosen = ReadOptions(select="lstm_1/")
     record = convert(tmp_path / "a.weights.h5", tmp_path / "b.npz", "torch", chosen)
     assert record["sizes"]["num_layers"] == 1
     assert not [note for note in record["notes"] if "were taken" in note]
@@ -611,11 +617,11 @@ def test_dtln_has_two_stacks_whose_first_is_that_of_its_onnx_file():
     if not all(path.is_file() for path in paths):
         pytest.skip(f"{paths[0]} is not there")
     archive = read_keras(paths[0])
-    found = [finding.best.native for finding in recognise(archive)]
+    found = [finding.best.lstm for finding in recognise(archive)]
     assert [native.prefixes for native in found] == [("lstm/", "lstm_1/"), ("lstm_2/", "lstm_3/")]
     configs = [to_canonical(native).config for native in found]
     assert [(c.input_size, c.hidden_size) for c in configs] == [(257, 128), (256, 128)]
-    there = to_native(fitted(to_canonical(found[0]), TABLE["onnx"])[0], TABLE["onnx"])
+    there = to_layout(fit_to_layout(to_canonical(found[0]), TABLE["onnx"])[0], TABLE["onnx"])
     graph = onnx.load(str(paths[1])).graph
     initialisers = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     nodes = [node for node in graph.node if node.op_type == "LSTM"]
@@ -775,7 +781,7 @@ def test_a_description_of_something_else_leaves_the_activations_open(config, tmp
     assert archive.facts == {}
     assert archive.notes == (NO_LSTM,)
     (finding,) = recognise(archive)
-    assert "activations" in unsaid(finding.best.native, archive)
+    assert "activations" in missing_facts(finding.best.lstm, archive)
 
 
 def test_layers_that_feed_each_other_in_a_circle_are_read(tmp_path):
@@ -799,7 +805,7 @@ def test_activations_of_a_layer_with_another_name_are_not_believed(tmp_path):
     assert archive.facts == {}
     assert archive.notes == (NO_LSTM,)
     (finding,) = recognise(archive)
-    assert "activations" in unsaid(finding.best.native, archive)
+    assert "activations" in missing_facts(finding.best.lstm, archive)
 
 
 @pytest.mark.parametrize("value", ["gelu", None, "hard_sigmoid(0.2, 0.5)", {"class_name": "ReLU"}])
@@ -831,7 +837,7 @@ def test_writers_refuse_other_layouts_and_prefixes():
     native = seed_native("keras")
     for prefix in ("lstm", "", "/", "a/b/"):
         with pytest.raises(InputError, match="expected a layer's name and a slash"):
-            keras_weights(NativeLSTM(native.layout, native.tensors, (prefix,)))
+            keras_weights(PlacedLSTM(native.layout, native.tensors, (prefix,)))
 
 
 # --- damage -----------------------------------------------------------------------------------

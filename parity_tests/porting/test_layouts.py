@@ -11,13 +11,15 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
-from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts, digest
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, Tensor, places
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts, digest
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.layout import Layout, Tensor
+from numpy_lstm.porting.layouts.named_activations import activation
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.proof.proof import NAMES, Inputs, prove, run_canonical, verdict
-from numpy_lstm.porting.proof.run_as_placed import activation, run
+from numpy_lstm.porting.proof.run_as_placed import run_as_placed
 from numpy_lstm.roundoff import K, distance
 from parity_tests.campaigns.porting_mutants import Mutant, equivalent, killed, mutants, noise_of
 from parity_tests.porting.test_recognition import random_model
@@ -31,7 +33,7 @@ VECTORS = sorted(FOLDER.glob("*.safetensors"))
 def model(dtype=np.float32, seed=0, facts=None, **options) -> CanonicalLSTM:
     config = LSTM(3, 5, **options)
     parameters = random_parameters(config.parameter_shapes(), np.random.default_rng(seed), dtype)
-    return CanonicalLSTM(config, parameters, facts or Facts())
+    return CanonicalLSTM(config, parameters, facts or RuntimeFacts())
 
 
 def rich_model(row: Layout, seed: int) -> CanonicalLSTM:
@@ -57,18 +59,18 @@ def rich_model(row: Layout, seed: int) -> CanonicalLSTM:
     return CanonicalLSTM(c, parameters, facts, **states)
 
 
-def there_and_back(source: NativeLSTM, other: Layout) -> bool:
+def there_and_back(source: PlacedLSTM, other: Layout) -> bool:
     """Whether it went; what went must come back as it was. What did not was refused by name."""
     try:
-        there, lost = fitted(to_canonical(source), other)
+        there, lost = fit_to_layout(to_canonical(source), other)
     except InputError as error:
         assert str(error).startswith(f"{other.key} ")  # noqa: PT017
         return False
     assert lost == []
-    again = to_canonical(to_native(there, other))
-    back, lost = fitted(again, source.layout)
+    again = to_canonical(to_layout(there, other))
+    back, lost = fit_to_layout(again, source.layout)
     assert lost == []
-    returned = to_native(back, source.layout)
+    returned = to_layout(back, source.layout)
     assert digest(returned.tensors) == digest(source.tensors)
     assert returned.facts == source.facts
     return True
@@ -78,7 +80,7 @@ def there_and_back(source: NativeLSTM, other: Layout) -> bool:
 def test_every_pair_of_layouts_is_byte_identical_there_and_back_or_refused_by_name(row):
     went = dict.fromkeys(TABLE, 0)
     for seed in range(PAIR_SEEDS):
-        source = to_native(fitted(rich_model(row, seed), row)[0], row)
+        source = to_layout(fit_to_layout(rich_model(row, seed), row)[0], row)
         for other in ROWS:
             went[other.key] += there_and_back(source, other)
     assert went[row.key] == PAIR_SEEDS
@@ -93,8 +95,8 @@ def test_a_plain_lstm_goes_from_every_layout_to_every_other_but_for_haikus_forge
                 if name.startswith("bias_hh"):
                     b_hh[...] = 0
         told = a.forget_bias if isinstance(a.forget_bias, float) else 0.0
-        plain = replace(plain, facts=Facts(forget_bias=told))
-        if not there_and_back(to_native(fitted(plain, a)[0], a), b):
+        plain = replace(plain, facts=RuntimeFacts(forget_bias=told))
+        if not there_and_back(to_layout(fit_to_layout(plain, a)[0], a), b):
             refused.add((a.key, b.key))
     stored = {row.key for row in ROWS if row.forget_bias == "stored" and not row.bias_pair}
     to_haiku = {(key, "haiku") for key in TABLE if key != "haiku"}
@@ -104,12 +106,12 @@ def test_a_plain_lstm_goes_from_every_layout_to_every_other_but_for_haikus_forge
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
 def test_lstms_run_in_their_own_layout_as_lstm_forward_runs_their_canonical_form(row):
     for seed in range(4):
-        source = to_native(fitted(rich_model(row, seed), row)[0], row)
+        source = to_layout(fit_to_layout(rich_model(row, seed), row)[0], row)
         if source.facts.activations != ("sigmoid", "tanh", "tanh"):
             continue
         source = replace(source, tensors={n: a.astype(float) for n, a in source.tensors.items()})
         inputs = Inputs(seed=seed).draw(to_canonical(source))
-        own = run(source, *inputs)
+        own = run_as_placed(source, *inputs)
         ours = run_canonical(to_canonical(source), *inputs)
         noise = noise_of(source, inputs, own)
         for name, a, b, moves in zip(NAMES, ours, own, noise, strict=True):
@@ -121,7 +123,7 @@ def test_rows_are_distinct_and_give_every_tensor_a_name_of_its_own():
     for row in ROWS:
         several = row.prefixes(3) if row.stacked or row.layers_in_names else row.prefixes(1)
         directions = 2 if row.directions else 1
-        names = [place.name for place in places(NativeLSTM(row, {}, several, directions))]
+        names = [place.name for place in PlacedLSTM(row, {}, several, directions).places]
         assert len(names) == len(set(names)), row.key
         assert sorted(row.gates) == sorted("ifgo")
         assert sorted(row.peepholes) == sorted("ifo")
@@ -133,7 +135,7 @@ def test_rows_are_distinct_and_give_every_tensor_a_name_of_its_own():
 
 def refusal(model: CanonicalLSTM, key: str) -> str:
     with pytest.raises(InputError) as caught:
-        fitted(model, TABLE[key])
+        fit_to_layout(model, TABLE[key])
     return str(caught.value)
 
 
@@ -145,7 +147,7 @@ def test_what_has_no_place_is_named_all_at_once():
     assert refusal(model(peephole=True, coupled=True), "torch") == (
         "torch has no place for: peephole (no peepholes); coupled (f = 1 - i is unknown)"
     )
-    facts = Facts(activations=("hard_sigmoid(0.2, 0.5)", "tanh", "tanh"))
+    facts = RuntimeFacts(activations=("hard_sigmoid(0.2, 0.5)", "tanh", "tanh"))
     assert refusal(model(facts=facts), "torch") == (
         "torch has no place for: activations = hard_sigmoid(0.2, 0.5), tanh, tanh"
         " (always sigmoid, tanh, tanh)"
@@ -158,7 +160,7 @@ def test_what_has_no_place_is_named_all_at_once():
         "chainer cannot hold everything: bias: none would be zeros, which act the same; allow it"
         " with --allow-lossy"
     )
-    assert refusal(model(facts=Facts(forget_bias=1.0)), "keras") == (
+    assert refusal(model(facts=RuntimeFacts(forget_bias=1.0)), "keras") == (
         "keras cannot hold everything: forget_bias: 1 would be added to the bias, which rounding"
         " cannot undo; allow it with --allow-lossy"
     )
@@ -171,27 +173,27 @@ def test_what_has_no_place_is_named_all_at_once():
 
 @pytest.mark.parametrize("key", ["keras", "torch", "haiku", "tf-basic", "onnx"])
 @pytest.mark.parametrize(
-    "options", [{"bias_pair": True}, {"bias": False}, {"facts": Facts(forget_bias=1.0)}]
+    "options", [{"bias_pair": True}, {"bias": False}, {"facts": RuntimeFacts(forget_bias=1.0)}]
 )
 def test_what_is_given_up_when_allowed_leaves_the_outputs_as_they_were(key, options):
     before = model(**options)
-    source = to_native(*(before, TABLE["torch" if before.config.bias_pair else "tf-basic"]))
+    source = to_layout(*(before, TABLE["torch" if before.config.bias_pair else "tf-basic"]))
     source = replace(source, facts=before.facts)
-    after, lost = fitted(before, TABLE[key], allow_lossy=True)
+    after, lost = fit_to_layout(before, TABLE[key], allow_lossy=True)
     assert all("were" in s or "was" in s for s in lost) or "none" in lost[0]
-    assert prove(source, to_native(after, TABLE[key])).passed
+    assert prove(source, to_layout(after, TABLE[key])).passed
 
 
 def test_a_forget_bias_of_run_time_goes_into_a_second_bias_and_comes_back_bit_for_bit():
-    source = to_native(model(facts=Facts(forget_bias=1.0)), TABLE["tf-basic"])
-    there, lost = fitted(to_canonical(source), TABLE["torch"])
+    source = to_layout(model(facts=RuntimeFacts(forget_bias=1.0)), TABLE["tf-basic"])
+    there, lost = fit_to_layout(to_canonical(source), TABLE["torch"])
     assert lost == []
     expected = np.zeros(20, np.float32)
     expected[5:10] = 1
     np.testing.assert_array_equal(there.parameters["bias_hh_l0"], expected)
-    back, _ = fitted(there, TABLE["tf-basic"])
+    back, _ = fit_to_layout(there, TABLE["tf-basic"])
     assert back.facts.forget_bias == 1.0
-    assert digest(to_native(back, TABLE["tf-basic"]).tensors) == digest(source.tensors)
+    assert digest(to_layout(back, TABLE["tf-basic"]).tensors) == digest(source.tensors)
 
 
 def test_a_second_bias_of_negative_zeros_is_not_taken_for_nothing():
@@ -199,7 +201,7 @@ def test_a_second_bias_of_negative_zeros_is_not_taken_for_nothing():
     m.parameters["bias_hh_l0"][...] = -0.0
     assert "bias_hh" in refusal(m, "keras")
     m.parameters["bias_hh_l0"][...] = 0.0
-    assert fitted(m, TABLE["keras"])[1] == []
+    assert fit_to_layout(m, TABLE["keras"])[1] == []
 
 
 def test_activations_are_named_with_their_numbers():
@@ -233,9 +235,9 @@ def test_there_is_a_vector_for_every_layout_and_it_is_what_its_generator_writes(
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_every_layout_gives_its_vectors_outputs(path):
-    native, inputs, outputs = load_vector(path)
-    noise = noise_of(native, inputs, outputs)
-    for got in (run(native, *inputs), run_canonical(to_canonical(native), *inputs)):
+    lstm, inputs, outputs = load_vector(path)
+    noise = noise_of(lstm, inputs, outputs)
+    for got in (run_as_placed(lstm, *inputs), run_canonical(to_canonical(lstm), *inputs)):
         for name, a, b, moves in zip(NAMES, got, outputs, noise, strict=True):
             assert distance(a, b, moves) <= K, name
 
@@ -253,38 +255,38 @@ def test_every_porting_mutant_is_killed_or_reads_the_very_same_weights():
 
 def test_a_vector_with_zero_states_and_one_step_would_let_mutants_live():
     """So the inputs matter: this is the test that the campaign can fail."""
-    native, (x, h0, c0), _ = load_vector(FOLDER / "torch.safetensors")
+    lstm, (x, h0, c0), _ = load_vector(FOLDER / "torch.safetensors")
     inputs = (x[:1], np.zeros_like(h0), np.zeros_like(c0))
-    outputs = run(native, *inputs)
-    noise = noise_of(native, inputs, outputs)
+    outputs = run_as_placed(lstm, *inputs)
+    noise = noise_of(lstm, inputs, outputs)
     alive = [
         mutant
-        for mutant in mutants(native, inputs)
-        if not killed(mutant, outputs, noise) and not equivalent(mutant, native, inputs)
+        for mutant in mutants(lstm, inputs)
+        if not killed(mutant, outputs, noise) and not equivalent(mutant, lstm, inputs)
     ]
     assert {"gate order of U", "interleaving"} <= {mutant.kind for mutant in alive}
 
 
 def test_equivalence_is_decided_by_weights_and_not_by_outputs():
-    native, inputs, _ = load_vector(FOLDER / "torch.safetensors")
-    assert equivalent(Mutant("", "", native, inputs), native, inputs)
-    moved = {n: np.nextafter(a, 9) if "hh" in n else a for n, a in native.tensors.items()}
-    near = Mutant("", "", replace(native, tensors=moved), inputs)
-    assert not equivalent(near, native, inputs)
+    lstm, inputs, _ = load_vector(FOLDER / "torch.safetensors")
+    assert equivalent(Mutant("", "", lstm, inputs), lstm, inputs)
+    moved = {n: np.nextafter(a, 9) if "hh" in n else a for n, a in lstm.tensors.items()}
+    near = Mutant("", "", replace(lstm, tensors=moved), inputs)
+    assert not equivalent(near, lstm, inputs)
 
 
 def test_weights_that_overflow_or_cancel_prove_nothing():
     """They would pass any comparison, since any outputs are as good as any others."""
-    native = to_native(model(np.float64), TABLE["equinox"])
-    tensors = {n: np.sign(a) * 1.7e308 for n, a in native.tensors.items()}
-    large = replace(native, tensors=tensors)
+    lstm = to_layout(model(np.float64), TABLE["equinox"])
+    tensors = {n: np.sign(a) * 1.7e308 for n, a in lstm.tensors.items()}
+    large = replace(lstm, tensors=tensors)
     proof = prove(large, large)
     assert not proof.passed
     assert verdict(proof) == "these weights overflow, so that no outputs can be compared"
-    native = to_native(model(bias_pair=True), TABLE["torch"])
-    cancelling = dict(native.tensors)
+    lstm = to_layout(model(bias_pair=True), TABLE["torch"])
+    cancelling = dict(lstm.tensors)
     cancelling["bias_ih_l0"] = cancelling["bias_ih_l0"] + np.float32(1e8)
     cancelling["bias_hh_l0"] = cancelling["bias_hh_l0"] - np.float32(1e8)
-    proof = prove(*[replace(native, tensors=cancelling)] * 2)
+    proof = prove(*[replace(lstm, tensors=cancelling)] * 2)
     assert not proof.passed
     assert "these weights leave too few digits to tell: an error of" in verdict(proof)

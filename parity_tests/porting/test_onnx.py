@@ -17,11 +17,11 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.lstm import LSTM, lstm_forward
 from numpy_lstm.porting.formats.onnx.files import onnx_model, read_onnx
-from numpy_lstm.porting.layouts.arrangement import sizes_of, to_canonical, to_native
-from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.arrangement import sizes_of, to_canonical, to_layout
+from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, RuntimeFacts
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
-from numpy_lstm.porting.proof.run_as_placed import Step, run
+from numpy_lstm.porting.proof.run_as_placed import PlacedCell, run_as_placed
 from numpy_lstm.porting.recognise.recognition import recognise
 from numpy_lstm.roundoff import K, Noise, distance, distances
 from parity_tests.conftest import DATA
@@ -53,8 +53,8 @@ def random_native(
         shape = (layers * directions, H)
         names = ("initial_h", "initial_c")
         states = {name: rng.standard_normal(shape).astype(dtype) for name in names}
-    model = CanonicalLSTM(config, parameters, Facts(activations=activations), **states)
-    return to_native(model, TABLE["onnx"])
+    model = CanonicalLSTM(config, parameters, RuntimeFacts(activations=activations), **states)
+    return to_layout(model, TABLE["onnx"])
 
 
 def saved(tmp_path, model):
@@ -85,8 +85,8 @@ def session(model) -> Any:
 def judged(native, outputs, x, h0, c0):
     """Distance of y, h_n, c_n from the file's own layout run in float64, in roundoffs."""
     x, h0, c0 = (array.astype(F8) for array in (x, h0, c0))
-    exact = run(native, x, h0, c0)
-    twins = [run(native, x, h0, c0, Noise([0, k], F4)) for k in range(TWINS)]
+    exact = run_as_placed(native, x, h0, c0)
+    twins = [run_as_placed(native, x, h0, c0, Noise([0, k], F4)) for k in range(TWINS)]
     return max(
         distance(output, exact[k], [twin[k] - exact[k] for twin in twins], F4)
         for k, output in enumerate(outputs)
@@ -123,7 +123,7 @@ def test_what_is_written_reads_back_bit_for_bit(tmp_path, kind, dtype):
     assert archive.facts == dict.fromkeys(native.prefixes, native.facts)
     assert (archive.container, archive.rows, archive.notes) == ("onnx", ("onnx",), ())
     (finding,) = recognise(archive)
-    assert to_canonical(finding.best.native).digest() == to_canonical(native).digest()
+    assert to_canonical(finding.best.lstm).digest() == to_canonical(native).digest()
 
 
 def test_zeros_that_are_repeated_for_the_batch_are_no_learned_states(tmp_path):
@@ -178,8 +178,14 @@ def test_the_judgement_tells_two_gates_swapped():
     ("change", "message"),
     [
         ({"layout": TABLE["keras"]}, "^onnx: expected the layout onnx without a forget bias"),
-        ({"facts": Facts(forget_bias=1.0)}, "^onnx: expected the layout onnx without a forget b"),
-        ({"facts": Facts(activations=("gelu", "tanh", "tanh"))}, "^activation: expected one of"),
+        (
+            {"facts": RuntimeFacts(forget_bias=1.0)},
+            "^onnx: expected the layout onnx without a forget b",
+        ),
+        (
+            {"facts": RuntimeFacts(activations=("gelu", "tanh", "tanh"))},
+            "^activation: expected one of",
+        ),
     ],
 )
 def test_what_onnx_cannot_say_is_not_written(change, message):
@@ -191,7 +197,7 @@ def test_prefixes_that_would_not_read_back_are_not_written():
     native = random_native()
     renamed = {"lstm/l0/" + n.removeprefix("lstm/"): a for n, a in native.tensors.items()}
     with pytest.raises(InputError, match=r"^onnx: expected prefixes such as lstm/, .* \('lstm/l0/"):
-        onnx_model(NativeLSTM(native.layout, renamed, ("lstm/l0/",)))
+        onnx_model(PlacedLSTM(native.layout, renamed, ("lstm/l0/",)))
 
 
 # --- PyTorch's exporter -------------------------------------------------------------------------
@@ -236,7 +242,7 @@ def test_an_export_of_nn_lstm_reads_back_as_its_state_dict(tmp_path, folded, sta
     (finding,) = recognise(archive)
     assert finding.prefixes == ("LSTM/l0/", "LSTM/l1/")
     state_dict = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    parameters = to_canonical(finding.best.native).parameters
+    parameters = to_canonical(finding.best.lstm).parameters
     assert_same({n: parameters[n] for n in state_dict}, state_dict)
     rest = [a for n, a in parameters.items() if n not in state_dict]
     assert not any(a.any() for a in rest)  # the exporter may write biases of zeros
@@ -254,7 +260,7 @@ def test_states_that_torch_learned_are_found(tmp_path, folded):
         dynamic_axes={"x": {0: "T", 1: "N"}},
     )
     (finding,) = recognise(read(tmp_path, data))
-    model = to_canonical(finding.best.native)
+    model = to_canonical(finding.best.lstm)
     assert model.initial_h is not None
     assert model.initial_c is not None
     assert model.initial_h.tobytes() == module.h0.detach().numpy().tobytes()
@@ -453,7 +459,7 @@ def test_layers_of_other_activations_are_no_stack(tmp_path):
         helper.make_attribute("activations", ["HardSigmoid", "Tanh", "Tanh"])
     )
     archive = read(tmp_path, model)
-    assert archive.facts == {"y_1/": Facts(), "y_2/": Facts(activations=HARD)}
+    assert archive.facts == {"y_1/": RuntimeFacts(), "y_2/": RuntimeFacts(activations=HARD)}
 
 
 def test_nodes_of_one_name_get_names_of_their_own(tmp_path):
@@ -598,7 +604,7 @@ def test_constant_states_that_are_not_one_for_all_are_left_out_with_a_note(tmp_p
 def test_activations_are_facts(tmp_path, attributes, expected):
     body = LSTM_NODE.replace("=7", "=7" + (", " if attributes else "") + attributes)
     archive = only(tmp_path, graph_of(body, **weights()), weights())
-    assert archive.facts == {"out/": Facts(activations=expected)}
+    assert archive.facts == {"out/": RuntimeFacts(activations=expected)}
 
 
 def test_activations_must_agree_between_the_directions(tmp_path):
@@ -847,8 +853,8 @@ def test_damage_to_the_structure_is_refused_or_holds_what_was_read(tmp_path):
     """As above, with weights of a few bytes, so that most of the file is structure."""
     rng, config = np.random.default_rng(1), LSTM(1, 1, 2, bidirectional=True, bias=False)
     parameters = random_parameters(config.parameter_shapes(), rng, F4)
-    facts = Facts(activations=HARD)
-    original = onnx_model(to_native(CanonicalLSTM(config, parameters, facts), TABLE["onnx"]))
+    facts = RuntimeFacts(activations=HARD)
+    original = onnx_model(to_layout(CanonicalLSTM(config, parameters, facts), TABLE["onnx"]))
     refused = 0
     for _ in range(400):
         data = damaged(rng, original)
@@ -890,12 +896,14 @@ def test_dtlns_lstms_do_what_its_graph_does_over_300_steps():
         steps.append([array.reshape(1, 128) for array in own])
     below, below_c, above, above_c = (np.stack(s) for s in zip(*steps, strict=True))
     (finding,) = recognise(read_onnx(path))
-    native, model = finding.best.native, to_canonical(finding.best.native)
+    native, model = finding.best.lstm, to_canonical(finding.best.lstm)
     assert (model.config.input_size, model.config.hidden_size, native.num_layers) == (257, 128, 2)
     zeros, wide = np.zeros((2, 1, 128), F4), np.zeros((2, 1, 128))
     (y, h_n, c_n), _ = lstm_forward(model.config, dict(model.parameters), x, zeros, zeros)
-    exact = run(native, x.astype(F8), wide, wide)
-    twins = [run(native, x.astype(F8), wide, wide, Noise([0, k], F4)) for k in range(TWINS)]
+    exact = run_as_placed(native, x.astype(F8), wide, wide)
+    twins = [
+        run_as_placed(native, x.astype(F8), wide, wide, Noise([0, k], F4)) for k in range(TWINS)
+    ]
     moves = [[twin[k] - exact[k] for twin in twins] for k in range(3)]
     theirs = above, np.stack([below[-1], above[-1]]), np.stack([below_c[-1], above_c[-1]])
     for outputs in ((y, h_n, c_n), theirs):
@@ -933,7 +941,7 @@ def free_running(model, x, dtype):
 
 def noisy_twin(native, x, seed):
     """The same of the file's own layout, run in float64 with the noise of float32."""
-    step = Step.of(native, 0, 0, sizes_of(native, 0), F8, Noise([0, seed], F4))
+    step = PlacedCell.of(native, 0, 0, sizes_of(native, 0), F8, Noise([0, seed], F4))
     h = c = np.zeros((1, 128))
     states = []
     for each in x.astype(F8):
@@ -956,7 +964,7 @@ def test_sileros_lstm_within_an_if_does_what_its_graph_does_at_every_chunk_of_sp
     )
     (finding,) = recognise(archive)
     assert finding.prefixes == ("model/decoder/rnn/LSTM/",)
-    native = finding.best.native
+    native = finding.best.lstm
     model = to_canonical(native)
     held = {t.name: t for t in onnx.load(path).graph.initializer}  # in torch's own order
     for name, parameter in model.parameters.items():

@@ -8,10 +8,11 @@ import pytest
 
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
-from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, places
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.layout import Layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS
 from numpy_lstm.porting.recognise.recognition import recognise
 from parity_tests.support.problems import random_parameters
@@ -43,26 +44,26 @@ def random_model(row: Layout, rng: np.random.Generator) -> CanonicalLSTM:
     dtype = rng.choice([np.float32, np.float64])
     parameters = random_parameters(config.parameter_shapes(), rng, dtype)
     told = row.forget_bias if isinstance(row.forget_bias, float) else 0.0
-    return CanonicalLSTM(config, parameters, Facts(forget_bias=told))
+    return CanonicalLSTM(config, parameters, RuntimeFacts(forget_bias=told))
 
 
-def random_file(row: Layout, rng: np.random.Generator) -> tuple[Archive, NativeLSTM]:
+def random_file(row: Layout, rng: np.random.Generator) -> tuple[Archive, PlacedLSTM]:
     """An LSTM among other tensors, as models of this framework are saved."""
-    native = to_native(fitted(random_model(row, rng), row)[0], row)
+    lstm = to_layout(fit_to_layout(random_model(row, rng), row)[0], row)
     style = (row.stacked or row.single or ".")[-1]
     word = rng.choice(["", "model", "decoder", "encoder_lstm" if row.prefix else "rnn"])
     outer = f"{word}{style}" if word else ""
-    tensors = {outer + name: array for name, array in native.tensors.items()}
+    tensors = {outer + name: array for name, array in lstm.tensors.items()}
     if rng.random() < 0.7:
         others = SURROUNDINGS[style]
         tensors |= {name: rng.standard_normal(shape) for name, shape in others.items()}
     names = list(tensors)
     rng.shuffle(names)
-    prefixes = tuple(outer + prefix for prefix in native.prefixes)
-    return Archive("npz", {n: tensors[n] for n in names}), replace(native, prefixes=prefixes)
+    prefixes = tuple(outer + prefix for prefix in lstm.prefixes)
+    return Archive("npz", {n: tensors[n] for n in names}), replace(lstm, prefixes=prefixes)
 
 
-def verdict(row: Layout, archive: Archive, truth: NativeLSTM) -> str:
+def verdict(row: Layout, archive: Archive, truth: PlacedLSTM) -> str:
     """Of the likeliest reading: "right", and whether that is what it is called."""
     findings = recognise(archive)
     if len(findings) != 1:
@@ -71,11 +72,11 @@ def verdict(row: Layout, archive: Archive, truth: NativeLSTM) -> str:
     if finding.best.problem:
         return f"refused: {finding.best.problem}"
     weights = to_canonical(replace(truth, tensors=archive.tensors)).digest()
-    readings = {to_canonical(h.native).digest() for h in finding.equals}
+    readings = {to_canonical(h.lstm).digest() for h in finding.equals}
     if finding.ambiguous and weights not in readings:
-        return f"ambiguous without it: {finding.best.native.layout.key}"
-    if to_canonical(finding.best.native).digest() != weights:
-        key = finding.best.native.layout.key
+        return f"ambiguous without it: {finding.best.lstm.layout.key}"
+    if to_canonical(finding.best.lstm).digest() != weights:
+        key = finding.best.lstm.layout.key
         return f"{'ambiguous, first' if finding.ambiguous else 'misread as'} {key}"
     return "right, ambiguous" if finding.ambiguous else "right"
 
@@ -106,12 +107,12 @@ def test_98_of_100_files_have_their_layout_first_and_none_is_confidently_misread
 def test_other_separators_before_the_names_mislead_nobody(separator):
     """What a person called the LSTM says nothing of the framework."""
 
-    def renamed(archive: Archive, truth: NativeLSTM) -> tuple[Archive, NativeLSTM]:
+    def renamed(archive: Archive, truth: PlacedLSTM) -> tuple[Archive, PlacedLSTM]:
         outer = {p: f"{'lstm' * bool(truth.layout.prefix)}net{separator}{k}{separator}"
                  for k, p in enumerate(dict.fromkeys(truth.prefixes))}  # fmt: skip
         own = {
             place.name: outer[prefix] + place.name.removeprefix(prefix)
-            for place in places(truth)
+            for place in truth.places
             for prefix in [truth.prefixes[place.layer]]
         }
         tensors = {own.get(name, name): array for name, array in archive.tensors.items()}

@@ -25,9 +25,9 @@ from numpy_lstm.porting.formats.tensorflow.sorted_table import (
     with_trailer,
 )
 from numpy_lstm.porting.layouts.arrangement import to_canonical
-from numpy_lstm.porting.layouts.canonical import Facts
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.canonical import RuntimeFacts
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.roundoff import K, distance
 from parity_tests.conftest import DATA
@@ -387,8 +387,8 @@ def converted(tensors, forget_bias, dtype):
     """The language model in our own parameters; the forget bias goes into the biases."""
     names = {f"{cell}basic_lstm_cell/{part}" for cell in CELLS for part in ("kernel", "bias")}
     own = {name: tensors[name] for name in sorted(names)}
-    native = NativeLSTM(TABLE["tf-basic"], own, CELLS, facts=Facts(forget_bias))
-    lstm, _ = fitted(to_canonical(native), TABLE["numpy-lstm"], allow_lossy=True)
+    native = PlacedLSTM(TABLE["tf-basic"], own, CELLS, facts=RuntimeFacts(forget_bias))
+    lstm, _ = fit_to_layout(to_canonical(native), TABLE["numpy-lstm"], allow_lossy=True)
     parameters = {f"lstm.{name}": array for name, array in lstm.parameters.items()}
     parameters["projection.weight"] = tensors["softmax/softmax_w"].T
     parameters["projection.bias"] = tensors["softmax/softmax_b"]

@@ -20,9 +20,9 @@ from torch import nn
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM, lstm_forward
 from numpy_lstm.porting.formats.safetensors_file import read_safetensors, safetensors_bytes
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_native
+from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, digest
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K, Noise, distance
@@ -63,7 +63,7 @@ def check_round_trip(module, canonical, native, again, folder):
     assert digest(native.tensors) == before
     torch.save(module.state_dict(), folder / "theirs.pt")
     assert digest(read_pt(folder / "theirs.pt").tensors) == before
-    back = to_native(canonical, native.layout)
+    back = to_layout(canonical, native.layout)
     assert back.prefixes == native.prefixes
     assert digest(back.tensors) == before
     for tensors in through_files(back.tensors, folder):
@@ -154,7 +154,7 @@ def test_every_option_of_nn_lstm_round_trips_bit_for_bit_and_runs_alike(
             what, live = (bias, I, H, P, batch_first, dropout), module()
             archive = module_archive(live)
             assert bool(archive.notes) == bool(dropout)
-            native = NativeLSTM(TABLE["torch"], archive.tensors, ("",) * layers, 1 + bidirectional)
+            native = PlacedLSTM(TABLE["torch"], archive.tensors, ("",) * layers, 1 + bidirectional)
             canonical = to_canonical(native)
             c = canonical.config
             expected = LSTM(
@@ -187,7 +187,7 @@ def test_every_option_of_nn_lstmcell_round_trips_bit_for_bit_and_runs_alike(
 ):
     torch.manual_seed(I + H)
     live = nn.LSTMCell(I, H, bias=bias, dtype=dtype)
-    native = NativeLSTM(TABLE["torch-cell"], module_archive(live).tensors, ("",))
+    native = PlacedLSTM(TABLE["torch-cell"], module_archive(live).tensors, ("",))
     canonical = to_canonical(native)
     check_round_trip(
         live, canonical, native, lambda: nn.LSTMCell(I, H, bias=bias, dtype=dtype), tmp_path
@@ -203,14 +203,14 @@ def test_every_option_of_nn_lstmcell_round_trips_bit_for_bit_and_runs_alike(
 def test_a_permuted_gate_would_be_seen():
     torch.manual_seed(0)
     live = nn.LSTM(3, 5)
-    native = NativeLSTM(TABLE["torch"], module_archive(live).tensors, ("",))
+    native = PlacedLSTM(TABLE["torch"], module_archive(live).tensors, ("",))
     canonical = to_canonical(native)
     given = random_inputs(canonical.config, np.random.default_rng(0))
     exact, moves = exact_and_moves(live, run_lstm, given)
     wrong = dict(canonical.parameters)
     wrong["bias_hh_l0"] = np.roll(wrong["bias_hh_l0"], 5)
     wrong = CanonicalLSTM(canonical.config, wrong)
-    assert digest(to_native(wrong, TABLE["torch"]).tensors) != digest(native.tensors)
+    assert digest(to_layout(wrong, TABLE["torch"]).tensors) != digest(native.tensors)
     outputs, _ = lstm_forward(wrong.config, wrong.parameters, *(a.astype("f4") for a in given))
     with pytest.raises(AssertionError, match="y"):
         check_outputs(outputs, exact, moves, "permuted")
@@ -559,7 +559,7 @@ def published_model(weights, x) -> np.ndarray:
     weights = {name: array.astype(x.dtype) for name, array in weights.items()}
     for prefix, layers in (("lstm.", 1), ("lstm2.", 3)):
         own = {n: a for n, a in weights.items() if n.startswith(prefix)}
-        model = to_canonical(NativeLSTM(TABLE["torch"], own, (prefix,) * layers))
+        model = to_canonical(PlacedLSTM(TABLE["torch"], own, (prefix,) * layers))
         (x, _, _), _ = lstm_forward(model.config, model.parameters, x)
     return x @ weights["dense.weight"].T + weights["dense.bias"]
 

@@ -21,10 +21,11 @@ from safetensors import safe_open
 from numpy_lstm.files import write_atomically
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
-from numpy_lstm.porting.layouts.arrangement import to_native
-from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM
+from numpy_lstm.porting.layouts.arrangement import to_layout
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.layout import Layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from parity_tests.support.problems import random_parameters
@@ -54,7 +55,7 @@ def model_for(row: Layout, rng: np.random.Generator) -> CanonicalLSTM:
         L = len(config.suffixes)
         states["initial_h"] = rng.standard_normal((L, config.output_size))
         states["initial_c"] = rng.standard_normal((L, H))
-    return CanonicalLSTM(config, parameters, Facts(forget_bias=float(told)), **states)
+    return CanonicalLSTM(config, parameters, RuntimeFacts(forget_bias=float(told)), **states)
 
 
 def expected(model: CanonicalLSTM, inputs: Inputs) -> Outputs:
@@ -83,7 +84,7 @@ def expected(model: CanonicalLSTM, inputs: Inputs) -> Outputs:
 def vector_of(row: Layout) -> dict[Path, bytes]:
     """The file of one layout."""
     rng = np.random.default_rng([7, crc32(row.key.encode())])
-    model, _ = fitted(model_for(row, rng), row)
+    model, _ = fit_to_layout(model_for(row, rng), row)
     L, c = len(model.config.suffixes), model.config
 
     def start(learned: np.ndarray | None, size: int) -> np.ndarray:
@@ -94,31 +95,31 @@ def vector_of(row: Layout) -> dict[Path, bytes]:
     h0, c0 = start(model.initial_h, c.output_size), start(model.initial_c, H)
     inputs = rng.standard_normal((T, N, I)), h0, c0
     outputs = expected(model, inputs)
-    native = to_native(model, row)
-    tensors = dict(native.tensors)
+    lstm = to_layout(model, row)
+    tensors = dict(lstm.tensors)
     tensors |= {f"input/{n}": a for n, a in zip(("x", "h0", "c0"), inputs, strict=True)}
     tensors |= {f"output/{n}": a for n, a in zip(("y", "h_n", "c_n"), outputs, strict=True)}
     said = {
         "layout": row.key,
-        "prefixes": list(native.prefixes),
-        "directions": native.directions,
-        "facts": asdict(native.facts),
+        "prefixes": list(lstm.prefixes),
+        "directions": lstm.directions,
+        "facts": asdict(lstm.facts),
     }
     data = safetensors_bytes(tensors, {"lstm": json.dumps(said)})
     return {FOLDER / f"{row.key}.safetensors": data}
 
 
-def load_vector(path: Path) -> tuple[NativeLSTM, Inputs, Outputs]:
+def load_vector(path: Path) -> tuple[PlacedLSTM, Inputs, Outputs]:
     """An LSTM, its inputs, and what it must give."""
     with safe_open(path, framework="numpy") as file:
         said = json.loads(file.metadata()["lstm"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}
     inputs = tuple(arrays.pop(f"input/{name}") for name in ("x", "h0", "c0"))
     outputs = tuple(arrays.pop(f"output/{name}") for name in ("y", "h_n", "c_n"))
-    facts = Facts(said["facts"]["forget_bias"], tuple(said["facts"]["activations"]))
+    facts = RuntimeFacts(said["facts"]["forget_bias"], tuple(said["facts"]["activations"]))
     prefixes = tuple(said["prefixes"])
-    native = NativeLSTM(TABLE[said["layout"]], arrays, prefixes, said["directions"], facts)
-    return replace(native, tensors=arrays), inputs, outputs  # type: ignore[return-value]
+    lstm = PlacedLSTM(TABLE[said["layout"]], arrays, prefixes, said["directions"], facts)
+    return replace(lstm, tensors=arrays), inputs, outputs  # type: ignore[return-value]
 
 
 def main() -> None:

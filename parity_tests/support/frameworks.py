@@ -11,9 +11,9 @@ import numpy as np
 
 from numpy_lstm.lstm import LSTM, lstm_forward
 from numpy_lstm.porting.layouts.arrangement import to_canonical
-from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, Facts
-from numpy_lstm.porting.layouts.layout import NativeLSTM, places
-from numpy_lstm.porting.proof.run_as_placed import Outputs, run
+from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed
 from numpy_lstm.roundoff import Noise, distance
 
 T, N, I, H, P = 4, 2, 3, 7, 5
@@ -31,7 +31,7 @@ def random_model(config: LSTM, dtype: type, forget_bias: float = 0.0) -> Canonic
         sizes = tuple(size for _, size in shape)
         fan_in = sizes[-1] if name.startswith(("weight_ih", "weight_hh", "weight_hr")) else 1
         parameters[name] = (rng.standard_normal(sizes) * 2 / fan_in**0.5).astype(dtype)
-    return CanonicalLSTM(config, parameters, Facts(forget_bias=forget_bias))
+    return CanonicalLSTM(config, parameters, RuntimeFacts(forget_bias=forget_bias))
 
 
 def random_inputs(config: LSTM, dtype: type) -> Inputs:
@@ -43,37 +43,37 @@ def random_inputs(config: LSTM, dtype: type) -> Inputs:
     return x, h0, c0
 
 
-def renamed(native: NativeLSTM, prefixes: tuple[str, ...]) -> NativeLSTM:
+def renamed(lstm: PlacedLSTM, prefixes: tuple[str, ...]) -> PlacedLSTM:
     """The same LSTM under other prefixes, layer by layer."""
-    other = replace(native, prefixes=prefixes)
-    names = {old.name: new.name for old, new in zip(places(native), places(other), strict=True)}
-    return replace(other, tensors={names[name]: array for name, array in native.tensors.items()})
+    other = replace(lstm, prefixes=prefixes)
+    names = {old.name: new.name for old, new in zip(lstm.places, other.places, strict=True)}
+    return replace(other, tensors={names[name]: array for name, array in lstm.tensors.items()})
 
 
 def worst_distance(
-    native: NativeLSTM,
+    lstm: PlacedLSTM,
     inputs: Inputs,
     outputs: Outputs,
     canonical: Callable[[CanonicalLSTM, Inputs], Outputs] | None = None,
 ) -> float:
     """The largest distance of y, h_n and c_n, in roundoffs of the framework's dtype.
 
-    They are judged twice: by `native.run` of the very tensors, and by what `canonical` makes of the
+    They are judged twice: by `lstm.run` of the very tensors, and by what `canonical` makes of the
     canonical parameters (`canonical_run` when None), both in float64.
     """
     canonical = canonical or canonical_run
     x, h0, c0 = (array.astype(np.float64) for array in inputs)
-    exact = run(native, x, h0, c0)
+    exact = run_as_placed(lstm, x, h0, c0)
     moves = []
     for k in range(TWINS):
-        noise = Noise([0, k], native.dtype)
-        twin = run(native, x, h0, c0, noise)
+        noise = Noise([0, k], lstm.dtype)
+        twin = run_as_placed(lstm, x, h0, c0, noise)
         moves.append([(a - b) / noise.amplitude for a, b in zip(twin, exact, strict=True)])
     worst = 0.0
-    for reference in (exact, canonical(to_canonical(native), (x, h0, c0))):
+    for reference in (exact, canonical(to_canonical(lstm), (x, h0, c0))):
         for k, (actual, expected) in enumerate(zip(outputs, reference, strict=True)):
-            assert actual.dtype == native.dtype, f"it ran in {actual.dtype}, not {native.dtype}"
-            far = distance(actual, expected.astype(native.dtype), [each[k] for each in moves])
+            assert actual.dtype == lstm.dtype, f"it ran in {actual.dtype}, not {lstm.dtype}"
+            far = distance(actual, expected.astype(lstm.dtype), [each[k] for each in moves])
             worst = max(worst, far)
     return worst
 

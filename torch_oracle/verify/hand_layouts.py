@@ -27,9 +27,10 @@ import numpy as np
 
 from numpy_lstm.errors import check, check_choice
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.layouts.arrangement import canonical_parameters, to_native
+from numpy_lstm.porting.layouts.arrangement import canonical_parameters, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
-from numpy_lstm.porting.layouts.layout import GATES, Layout, NativeLSTM, Tensor, places
+from numpy_lstm.porting.layouts.layout import GATES, Layout, Tensor
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
 Arrays = Mapping[str, np.ndarray]
 Orientation = Literal["columns", "rows", "linear"]
@@ -50,7 +51,7 @@ class _Layout:
         parameters = {"weight_ih_l0": W_ih, "weight_hh_l0": W_hh}
         parameters["bias_l0"] = sum(biases[1:], start=biases[0])
         model = CanonicalLSTM(LSTM(W_ih.shape[1], W_hh.shape[1]), parameters)
-        theirs = dict(to_native(model, self._row).tensors)
+        theirs = dict(to_layout(model, self._row).tensors)
         if prefix:
             b_v = weights["projection.bias"].copy()
             theirs["W_v"] = self._turned(weights["projection.weight"]).copy()
@@ -76,11 +77,11 @@ class _Layout:
             result["projection.bias"] = given["b_v"].reshape(-1)
         return result
 
-    def _native(self, gradients: Arrays) -> NativeLSTM:
+    def _native(self, gradients: Arrays) -> PlacedLSTM:
         """The gradients of the LSTM itself, those of a kind all or none."""
-        native = NativeLSTM(self._row, gradients, ("",))
+        native = PlacedLSTM(self._row, gradients, ("",))
         for tensor in self._row.tensors:
-            names = [place.name for place in places(native) if place.tensor == tensor]
+            names = [place.name for place in native.places if place.tensor == tensor]
             missing = [name for name in names if name not in gradients]
             check(
                 len(missing) in (0, len(names)),

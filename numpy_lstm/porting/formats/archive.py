@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from numpy_lstm.errors import check
-from numpy_lstm.porting.layouts.canonical import Facts
+from numpy_lstm.porting.layouts.canonical import RuntimeFacts
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Archive:
 
     container: str
     tensors: Mapping[str, np.ndarray]
-    facts: Mapping[str, Facts] = field(default_factory=dict)
+    facts: Mapping[str, RuntimeFacts] = field(default_factory=dict)
     rows: tuple[str, ...] = ()
     chains: frozenset[tuple[str, str]] | None = None
     notes: tuple[str, ...] = ()

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from numpy_lstm.errors import InputError, check
-from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM
+from numpy_lstm.porting.layouts.layout import Layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
 ENDINGS = (".npz", ".safetensors", ".pt", ".weights.h5", ".onnx", ".index")
 """What is written; `.pt` by a writer that the caller gives, for it needs torch."""
@@ -31,9 +32,9 @@ def check_writable(path: Path, layout: Layout) -> str:
 
 
 def encode(
-    native: NativeLSTM,
+    native: PlacedLSTM,
     path: Path,
-    writers: Mapping[str, Callable[[NativeLSTM], bytes]] | None = None,
+    writers: Mapping[str, Callable[[PlacedLSTM], bytes]] | None = None,
 ) -> dict[Path, bytes]:
     """The content of every file that ``path`` stands for, in the order in which to write them.
 
@@ -50,8 +51,8 @@ def encode(
 
 
 def _encoder(
-    ending: str, writers: Mapping[str, Callable[[NativeLSTM], bytes]]
-) -> Callable[[NativeLSTM], bytes]:
+    ending: str, writers: Mapping[str, Callable[[PlacedLSTM], bytes]]
+) -> Callable[[PlacedLSTM], bytes]:
     if ending in writers:
         return writers[ending]
     if ending == ".npz":

@@ -13,15 +13,8 @@ import numpy as np
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
-from numpy_lstm.porting.layouts.layout import (
-    CANONICAL_AXES,
-    GATES,
-    PEEPHOLES,
-    Layout,
-    NativeLSTM,
-    Tensor,
-    places,
-)
+from numpy_lstm.porting.layouts.layout import CANONICAL_AXES, GATES, PEEPHOLES, Layout, Tensor
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
 CANONICAL_NAMES = {
     "W_ih": "weight_ih",
@@ -85,29 +78,29 @@ def reordered(parts: np.ndarray, before: str, after: str) -> np.ndarray:
     return parts[[before.index(letter) for letter in after]]
 
 
-def sizes_of(native: NativeLSTM, layer: int, *, partial: bool = False) -> dict[str, int]:
+def sizes_of(lstm: PlacedLSTM, layer: int, *, partial: bool = False) -> dict[str, int]:
     """Sizes of all letters, from the shapes of a layer's tensors.
 
     Args:
-        native: the LSTM.
+        lstm: the LSTM.
         layer: its number.
         partial: whether some tensors may be missing, and sizes with them.
 
     Raises:
         InputError: shapes that contradict one another; all of them.
     """
-    sizes = {"g": len(native.gates), "d": native.directions, "s": 2}
-    sizes["q"] = 2 if native.coupled else 3
-    own = [p for p in native.places_by_layer[layer] if p.name in native.tensors]
+    sizes = {"g": len(lstm.gates), "d": lstm.directions, "s": 2}
+    sizes["q"] = 2 if lstm.coupled else 3
+    own = [p for p in lstm.places_by_layer[layer] if p.name in lstm.tensors]
     # The recurrent matrix first: it tells H, which the others need.
     first = {"W_hh": 0, "W_hr": -1, "W_xh": 1, "W_hx": 1}
     wrong = []
     for place in sorted(own, key=lambda p: first.get(p.tensor.holds, 2)):
         if place.tensor.holds in ("W_xh", "W_hx") and "u" in sizes:
             sizes.setdefault("r", sizes["u"])
-        problem = solve(place.tensor.groups, native.tensors[place.name].shape, sizes)
+        problem = solve(place.tensor.groups, lstm.tensors[place.name].shape, sizes)
         if problem:
-            shape = list(native.tensors[place.name].shape)
+            shape = list(lstm.tensors[place.name].shape)
             wrong.append(f"{place.name}: {problem} of [{place.tensor.axes}], got {shape}")
     if "u" in sizes:
         sizes.setdefault("r", sizes["u"])
@@ -118,51 +111,51 @@ def sizes_of(native: NativeLSTM, layer: int, *, partial: bool = False) -> dict[s
     return sizes
 
 
-def to_canonical(native: NativeLSTM) -> CanonicalLSTM:
+def to_canonical(lstm: PlacedLSTM) -> CanonicalLSTM:
     """Read an LSTM in a framework's layout.
 
     Raises:
         InputError: tensors missing, or of shapes that contradict one another.
     """
-    layout, D = native.layout, native.directions
-    layers = [sizes_of(native, layer) for layer in range(native.num_layers)]
-    parts = _canonical_parts(native, layers)
-    parameters = _named(native, parts)
+    layout, D = lstm.layout, lstm.directions
+    layers = [sizes_of(lstm, layer) for layer in range(lstm.num_layers)]
+    parts = _canonical_parts(lstm, layers)
+    parameters = _named(lstm, parts)
     u, r = layers[0]["u"], layers[0]["r"]
     config = LSTM(
         layers[0]["i"],
         u,
-        native.num_layers,
+        lstm.num_layers,
         bias=any(name.startswith("bias") for name in parameters),
         bidirectional=D == 2,
         proj_size=r if layout.holds("W_hr") and "weight_hr_l0" in parameters else 0,
         bias_pair="bias_ih_l0" in parameters,
         peephole="weight_ch_l0" in parameters,
-        coupled=native.coupled,
+        coupled=lstm.coupled,
     )
     states = {}
     if all("initial_h" in part for part in parts):
         states = {n: np.stack([part[n] for part in parts]) for n in ("initial_h", "initial_c")}
-    facts = native.facts
+    facts = lstm.facts
     if isinstance(layout.forget_bias, float):
         facts = replace(facts, forget_bias=layout.forget_bias)
     return CanonicalLSTM(config, parameters, facts, **states)
 
 
-def canonical_parameters(native: NativeLSTM) -> dict[str, np.ndarray]:
+def canonical_parameters(lstm: PlacedLSTM) -> dict[str, np.ndarray]:
     """What there is of an LSTM (or of its gradients) under the names of `LSTM.parameter_shapes`.
 
     Raises:
         InputError: shapes that contradict one another.
     """
-    layers = [sizes_of(native, layer, partial=True) for layer in range(native.num_layers)]
-    return _named(native, _canonical_parts(native, layers))
+    layers = [sizes_of(lstm, layer, partial=True) for layer in range(lstm.num_layers)]
+    return _named(lstm, _canonical_parts(lstm, layers))
 
 
-def _named(native: NativeLSTM, parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _named(lstm: PlacedLSTM, parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The parts of every direction of every layer, blocks stacked, under PyTorch's names."""
-    ends = ("", "_reverse")[: native.directions]
-    suffixes = [f"_l{k}{end}" for k in range(native.num_layers) for end in ends]
+    ends = ("", "_reverse")[: lstm.directions]
+    suffixes = [f"_l{k}{end}" for k in range(lstm.num_layers) for end in ends]
     named: dict[str, np.ndarray] = {}
     for suffix, part in zip(suffixes, parts, strict=True):
         for holds, name in CANONICAL_NAMES.items():
@@ -174,40 +167,38 @@ def _named(native: NativeLSTM, parts: list[dict[str, np.ndarray]]) -> dict[str, 
     return named
 
 
-def _canonical_parts(
-    native: NativeLSTM, layers: list[dict[str, int]]
-) -> list[dict[str, np.ndarray]]:
+def _canonical_parts(lstm: PlacedLSTM, layers: list[dict[str, int]]) -> list[dict[str, np.ndarray]]:
     """What each direction of each layer holds, in canonical axes and order of gates."""
-    D = native.directions
-    parts: list[dict[str, np.ndarray]] = [{} for _ in range(native.num_layers * D)]
+    D = lstm.directions
+    parts: list[dict[str, np.ndarray]] = [{} for _ in range(lstm.num_layers * D)]
     by_gate: dict[tuple[int, str], dict[str, np.ndarray]] = {}
-    for place in places(native):
-        if place.name not in native.tensors:
+    for place in lstm.places:
+        if place.name not in lstm.tensors:
             continue
-        own = unpack(place.tensor, native.tensors[place.name], layers[place.layer])
+        own = unpack(place.tensor, lstm.tensors[place.name], layers[place.layer])
         directions = enumerate(own) if place.direction is None else ((place.direction, own),)
         for d, array in directions:
             k, holds = place.layer * D + d, place.tensor.holds
             if place.gate is not None:
                 blocks = by_gate.setdefault((k, holds), {})
                 blocks[place.gate] = array
-                order = native.gates if holds != "W_ch" else native.layout.peepholes
+                order = lstm.gates if holds != "W_ch" else lstm.layout.peepholes
                 if len(blocks) < len(order):
                     continue
                 array = np.stack([blocks[gate] for gate in order])
-            parts[k] |= _split(holds, array, native, layers[place.layer])
+            parts[k] |= _split(holds, array, lstm, layers[place.layer])
     return parts
 
 
 def _split(
-    holds: str, array: np.ndarray, native: NativeLSTM, sizes: Mapping[str, int]
+    holds: str, array: np.ndarray, lstm: PlacedLSTM, sizes: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
     """Canonical tensors of one of a row's, for one direction."""
-    gates = native.gates
-    canonical = GATES.replace("f", "") if native.coupled else GATES
+    gates = lstm.gates
+    canonical = GATES.replace("f", "") if lstm.coupled else GATES
     if holds == "W_ch":
-        order = native.layout.peepholes
-        if native.coupled:
+        order = lstm.layout.peepholes
+        if lstm.coupled:
             return {holds: array}
         return {holds: reordered(array, order, PEEPHOLES)}
     if holds == "b_pair":
@@ -225,15 +216,14 @@ def _split(
     return {holds: array}
 
 
-def to_native(model: CanonicalLSTM, layout: Layout) -> NativeLSTM:
+def to_layout(model: CanonicalLSTM, layout: Layout) -> PlacedLSTM:
     """Lay an LSTM out as a framework has it; the inverse of `to_canonical`.
 
-    Everything must have a place there: see `fitting.fitted`, which says what does not, and does
-    what can be done about it.
+    Everything must have a place there: see `fit_to_layout`, which says what does not.
     """
     c = model.config
     D, H = c.directions, c.hidden_size
-    native = NativeLSTM(layout, {}, layout.prefixes(c.num_layers), D, model.facts)
+    lstm = PlacedLSTM(layout, {}, layout.prefixes(c.num_layers), D, model.facts)
     gates = layout.gates.replace("f", "") if c.coupled else layout.gates
     canonical = GATES.replace("f", "") if c.coupled else GATES
 
@@ -258,7 +248,7 @@ def to_native(model: CanonicalLSTM, layout: Layout) -> NativeLSTM:
         return reordered(blocks, canonical, gates)
 
     tensors = {}
-    for place in places(native):
+    for place in lstm.places:
         k, order = place.layer * D, gates
         if place.direction is None:
             each = [part(place.tensor.holds, k + d) for d in range(D)]
@@ -271,4 +261,4 @@ def to_native(model: CanonicalLSTM, layout: Layout) -> NativeLSTM:
             order = layout.peepholes if place.tensor.holds == "W_ch" else gates
             array = array[order.index(place.gate)]
         tensors[place.name] = pack(place.tensor, array)
-    return replace(native, tensors=tensors)
+    return replace(lstm, tensors=tensors)

@@ -15,7 +15,7 @@ from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM
 from numpy_lstm.porting.layouts.layout import Layout
 
 
-def fitted(
+def fit_to_layout(
     model: CanonicalLSTM, layout: Layout, *, allow_lossy: bool = False
 ) -> tuple[CanonicalLSTM, list[str]]:
     """The same LSTM in what the layout can hold, and what was lost.

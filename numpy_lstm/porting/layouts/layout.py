@@ -13,15 +13,12 @@ other; "(u g) i" are Chainer's interleaved rows. An axis that the expression lac
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
 from typing import Literal
 
 import numpy as np
-
-from numpy_lstm.porting.layouts.canonical import Facts
 
 GATES = "ifgo"
 PEEPHOLES = "ifo"
@@ -155,6 +152,10 @@ class Layout:
         """Whether the tensors' own names say the layer."""
         return "{layer}" in self.tensors[0].name
 
+    def order_of(self, tensor: Tensor) -> str:
+        """The gates that a tensor of this layout holds, in the order in which it has them."""
+        return self.peepholes if tensor.holds == "W_ch" else self.gates
+
     def gate_name(self, gate: str, tensor: Tensor) -> str:
         """What {gate} stands for in a tensor's name."""
         return tensor.gate_names.get(gate, self.gate_names.get(gate, gate))
@@ -172,98 +173,3 @@ class Layout:
         if self.directions is None or directions == 1:
             return ("" if self.directions is None else self.directions[0],)
         return self.directions[1:]
-
-
-@dataclass(frozen=True)
-class NativeLSTM:
-    """An LSTM as a framework has it: named tensors, and what they leave unsaid.
-
-    Args:
-        layout: the row.
-        tensors: under their names in the file.
-        prefixes: what precedes the row's names, layer by layer.
-        directions: 1 or 2.
-        facts: forget bias and activations.
-    """
-
-    layout: Layout
-    tensors: Arrays
-    prefixes: tuple[str, ...]
-    directions: int = 1
-    facts: Facts = field(default_factory=Facts)
-
-    @property
-    def num_layers(self) -> int:
-        """Layers."""
-        return len(self.prefixes)
-
-    @cached_property
-    def places(self) -> "tuple[Place, ...]":
-        """Every tensor that an LSTM of this layout may consist of, there or not."""
-        return tuple(_places(self))
-
-    @cached_property
-    def places_by_layer(self) -> "list[list[Place]]":
-        """The same, layer by layer."""
-        result: list[list[Place]] = [[] for _ in self.prefixes]
-        for place in self.places:
-            result[place.layer].append(place)
-        return result
-
-    @cached_property
-    def coupled(self) -> bool:
-        """Whether f = 1 - i, so that there are three blocks: rows of W_hh tell."""
-        if not self.layout.coupled:
-            return False
-        first = {p.tensor.holds: p.name for p in reversed(self.places)}
-        shape, projection = (
-            self.tensors[first[holds]].shape if first[holds] in self.tensors else ()
-            for holds in ("W_hh", "W_hr")
-        )
-        if len(shape) != 2 or len(projection) not in (0, 2):
-            return False
-        return shape[0] == 3 * (projection[1] if projection else shape[1])
-
-    @property
-    def gates(self) -> str:
-        """The order of the blocks."""
-        return self.layout.gates.replace("f", "") if self.coupled else self.layout.gates
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the tensors."""
-        return next(iter(self.tensors.values())).dtype
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in a file one tensor is: of which layer, directions and gate (if it has only one)."""
-
-    tensor: Tensor
-    name: str
-    layer: int
-    direction: int | None
-    gate: str | None
-
-
-def places(native: NativeLSTM) -> tuple[Place, ...]:
-    """Every tensor that an LSTM of this layout may consist of, there or not."""
-    return native.places
-
-
-def _places(native: NativeLSTM) -> Iterator[Place]:
-    layout = native.layout
-    tokens = layout.tokens(native.directions)
-    for layer, prefix in enumerate(native.prefixes):
-        for tensor in layout.tensors:
-            per_gate = "{gate}" in tensor.name
-            order = layout.peepholes if tensor.holds == "W_ch" else layout.gates
-            own = tokens if "d" not in tensor.letters else ("",)
-            for (d, token), gate in product(enumerate(own), order if per_gate else (None,)):
-                name = tensor.name.format(
-                    layer=layer,
-                    direction=token,
-                    gate=layout.gate_name(gate, tensor) if gate else "",
-                )
-                direction = None if "d" in tensor.letters else d
-                yield Place(tensor, prefix + name, layer, direction, gate)

@@ -1,6 +1,6 @@
 """Proof that weights arrived: an LSTM and its conversion, both run, judged in units of roundoff.
 
-Source and destination are run straight from their own tensors (`native`), the destination also by
+Source and destination are run straight from their own tensors (`lstm`), the destination also by
 this package's `lstm_forward`, on random inputs and non-zero initial states; y, h and c must be
 within K roundoffs of the source's outputs in float64. (`lstm_forward` knows sigmoid and tanh; with
 other activations it is left out.) Learned initial states, which those take the place of, are
@@ -16,10 +16,11 @@ import numpy as np
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import lstm_forward
 from numpy_lstm.porting.layouts.arrangement import to_canonical
-from numpy_lstm.porting.layouts.canonical import INITIAL, SIGMOID_TANH, CanonicalLSTM
-from numpy_lstm.porting.layouts.fitting import fitted
-from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM
-from numpy_lstm.porting.proof.run_as_placed import Outputs, run, working_dtype
+from numpy_lstm.porting.layouts.canonical import INITIAL_STATES, SIGMOID_TANH, CanonicalLSTM
+from numpy_lstm.porting.layouts.fitting import fit_to_layout
+from numpy_lstm.porting.layouts.layout import Layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
+from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed, working_dtype
 from numpy_lstm.roundoff import K, Noise, distance
 
 TWINS = 4
@@ -92,7 +93,7 @@ class Proof:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # weights near the largest number: undetermined
-def prove(source: NativeLSTM, destination: NativeLSTM, inputs: Inputs = Inputs()) -> Proof:
+def prove(source: PlacedLSTM, destination: PlacedLSTM, inputs: Inputs = Inputs()) -> Proof:
     """Run both and compare.
 
     The arithmetic is in the narrower of the two dtypes, float32 at least; it is whose roundoff is
@@ -113,10 +114,13 @@ def prove(source: NativeLSTM, destination: NativeLSTM, inputs: Inputs = Inputs()
         )
     dtype = min((working_dtype(source), working_dtype(destination)), key=lambda d: d.itemsize)
     given = inputs.draw(ours)
-    exact = run(source, *given)
+    exact = run_as_placed(source, *given)
     noise = _noise(source, given, exact, dtype)
     x, h0, c0 = (array.astype(dtype) for array in given)
-    runs = {"source": run(source, x, h0, c0), "destination": run(destination, x, h0, c0)}
+    runs = {
+        "source": run_as_placed(source, x, h0, c0),
+        "destination": run_as_placed(destination, x, h0, c0),
+    }
     if theirs.facts.activations == SIGMOID_TANH:
         runs["numpy_lstm"] = run_canonical(theirs, x, h0, c0)
     distances = {
@@ -139,13 +143,13 @@ def _initial_states(ours: CanonicalLSTM, theirs: CanonicalLSTM) -> InitialStates
         return "only in the source" if theirs.initial_h is None else "only in the destination"
     narrower = min(ours.dtype, theirs.dtype, key=lambda dtype: dtype.itemsize)
     a, b = (model.astype(narrower).arrays() for model in (ours, theirs))
-    return "same" if all(a[n].tobytes() == b[n].tobytes() for n in INITIAL) else "different"
+    return "same" if all(a[n].tobytes() == b[n].tobytes() for n in INITIAL_STATES) else "different"
 
 
 def _comes_back(ours: CanonicalLSTM, theirs: CanonicalLSTM, layout: Layout) -> bool:
     """Whether the destination, converted back to the source's dtype too, would be the source."""
     try:
-        back, _ = fitted(theirs.astype(ours.dtype), layout)
+        back, _ = fit_to_layout(theirs.astype(ours.dtype), layout)
     except InputError:
         return False
     return back.digest() == ours.digest()
@@ -163,7 +167,7 @@ def run_canonical(model: CanonicalLSTM, x: np.ndarray, h0: np.ndarray, c0: np.nd
 
 
 def _noise(
-    source: NativeLSTM,
+    source: PlacedLSTM,
     given: tuple[np.ndarray, np.ndarray, np.ndarray],
     exact: Outputs,
     dtype: np.dtype,
@@ -173,7 +177,7 @@ def _noise(
     for k in range(TWINS):
         noise = Noise([1, k], dtype)
         x, h0, c0 = (noise.moved(array) for array in given)
-        twin = run(source, x, h0, c0, noise)
+        twin = run_as_placed(source, x, h0, c0, noise)
         twins.append([(a - b) / noise.amplitude for a, b in zip(twin, exact, strict=True)])
     return [list(moves) for moves in zip(*twins, strict=True)]
 

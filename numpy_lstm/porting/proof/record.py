@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.porting.layouts.arrangement import to_canonical
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.proof import Proof
 from numpy_lstm.roundoff import K
@@ -34,8 +34,8 @@ def sha256(path: Path) -> str:
 
 
 def record(
-    before: tuple[NativeLSTM, Sequence[Path]],
-    after: tuple[NativeLSTM, Sequence[Path]],
+    before: tuple[PlacedLSTM, Sequence[Path]],
+    after: tuple[PlacedLSTM, Sequence[Path]],
     proof: Proof,
     sentences: Mapping[str, list[str]],
 ) -> dict[str, Any]:
@@ -59,14 +59,14 @@ def record(
     }
 
 
-def described(native: NativeLSTM, files: Sequence[Path]) -> dict[str, Any]:
+def described(lstm: PlacedLSTM, files: Sequence[Path]) -> dict[str, Any]:
     """One side: its files with their hashes, and how they are to be read."""
     return {
         "files": {path.name: sha256(path) for path in files},
-        "layout": native.layout.key,
-        "prefixes": list(native.prefixes),
-        "facts": asdict(native.facts),
-        "weights_sha256": to_canonical(native).digest(),
+        "layout": lstm.layout.key,
+        "prefixes": list(lstm.prefixes),
+        "facts": asdict(lstm.facts),
+        "weights_sha256": to_canonical(lstm).digest(),
     }
 
 

@@ -5,78 +5,28 @@ names, and each gate is looked up where the row says it is. So an LSTM and its c
 different indexing, and agree only if the conversion is right. The equations are those of `cell`.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Shaped
 
-from numpy_lstm.activations import sigmoid, tanh
-from numpy_lstm.errors import InputError
 from numpy_lstm.porting.layouts.arrangement import sizes_of
-from numpy_lstm.porting.layouts.layout import NativeLSTM, Place, places
+from numpy_lstm.porting.layouts.named_activations import Function, activation
+from numpy_lstm.porting.layouts.placed_lstm import Place, PlacedLSTM
 from numpy_lstm.roundoff import Noise
 
-Function = Callable[[np.ndarray], np.ndarray]
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
 """y [T, N, D P], h_n [layers * D, N, P], c_n [layers * D, N, H]."""
 
-ACTIVATIONS: Mapping[str, Callable[..., np.ndarray]] = {
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "linear": lambda a: a,
-    "relu": lambda a: np.maximum(a, 0),
-    "softsign": lambda a: a / (1 + np.abs(a)),
-    "hard_sigmoid": lambda a, alpha, beta: np.clip(alpha * a + beta, 0, 1),
-    "scaled_tanh": lambda a, alpha, beta: alpha * np.tanh(beta * a),
-}
-"""What may stand for sigmoid and tanh; Keras 3's hard sigmoid is hard_sigmoid(1/6, 1/2), Keras 2's
-hard_sigmoid(0.2, 0.5)."""
 
-
-def activation(name: str) -> Function:
-    """The function of a name such as "tanh" or "hard_sigmoid(0.2, 0.5)".
-
-    Raises:
-        InputError: a name that is not known, or the wrong number of arguments.
-    """
-    match = re.fullmatch(r"(\w+)(?:\((.*)\))?", name)
-    function = ACTIVATIONS.get(match[1]) if match else None
-    try:
-        assert match is not None
-        assert function is not None
-        numbers = [float(number) for number in match[2].split(",")] if match[2] else []
-        assert np.isfinite(numbers).all()
-        function(np.zeros(1), *numbers)
-    except (AssertionError, ValueError, TypeError):
-        raise InputError(
-            f"activation: expected one of {', '.join(ACTIVATIONS)}, the last two as"
-            " hard_sigmoid(0.2, 0.5), which is that of Keras 2 and ONNX, or"
-            f" hard_sigmoid(0.16666666666666666, 0.5), of Keras 3; got {name!r}"
-        ) from None
-    return lambda a: function(a, *numbers)
-
-
-def normal_name(name: str) -> str:
-    """The one way to write an activation: hard_sigmoid(.2,5e-1) gives hard_sigmoid(0.2, 0.5).
-
-    Raises:
-        InputError: as `activation`.
-    """
-    activation(name)
-    own, _, numbers = name.rstrip(")").partition("(")
-    values = ", ".join(str(float(number)) for number in numbers.split(",") if number)
-    return f"{own}({values})" if values else own
-
-
-def working_dtype(native: NativeLSTM) -> np.dtype:
+def working_dtype(lstm: PlacedLSTM) -> np.dtype:
     """Of the arithmetic: that of the tensors, but float32 for half precision."""
-    return np.dtype(np.float64 if native.dtype == np.float64 else np.float32)
+    return np.dtype(np.float64 if lstm.dtype == np.float64 else np.float32)
 
 
-def run(
-    native: NativeLSTM,
+def run_as_placed(
+    lstm: PlacedLSTM,
     x: Shaped[np.ndarray, "T N I"],
     h0: Shaped[np.ndarray, "layers N P"],
     c0: Shaped[np.ndarray, "layers N H"],
@@ -85,17 +35,17 @@ def run(
     """Outputs and final states, in the dtype of x.
 
     Args:
-        native: the LSTM; its tensors are cast to the dtype of x.
+        lstm: the LSTM; its tensors are cast to the dtype of x.
         x: inputs, as long for every sequence.
         h0: initial hidden states; learned initial states in the file are not used.
         c0: initial cell states.
         noise: moves every weight, input and activation; x must be float64 then.
     """
-    D, h_n, c_n = native.directions, [], []
-    for layer in range(native.num_layers):
-        outputs, sizes = [], sizes_of(native, layer)
+    D, h_n, c_n = lstm.directions, [], []
+    for layer in range(lstm.num_layers):
+        outputs, sizes = [], sizes_of(lstm, layer)
         for d in range(D):
-            step = Step.of(native, layer, d, sizes, x.dtype, noise)
+            step = PlacedCell.of(lstm, layer, d, sizes, x.dtype, noise)
             k = layer * D + d
             order = range(len(x)) if d == 0 else range(len(x))[::-1]
             h, c, y = h0[k], c0[k], np.empty((len(x), *h0[k].shape), x.dtype)
@@ -110,10 +60,10 @@ def run(
 
 
 @dataclass(frozen=True)
-class Step:
+class PlacedCell:
     """One step of one direction of one layer."""
 
-    native: NativeLSTM
+    lstm: PlacedLSTM
     weights: list[tuple[Place, str, np.ndarray]]
     """Each tensor with its axes apart, without d; and their letters."""
     functions: tuple[Function, Function, Function]
@@ -123,16 +73,16 @@ class Step:
     @classmethod
     def of(
         cls,
-        native: NativeLSTM,
+        lstm: PlacedLSTM,
         layer: int,
         d: int,
         sizes: Mapping[str, int],
         dtype: np.dtype,
         noise: Noise | None,
-    ) -> "Step":
+    ) -> "PlacedCell":
         weights = []
-        for place in places(native):
-            array = native.tensors.get(place.name)
+        for place in lstm.places:
+            array = lstm.tensors.get(place.name)
             if place.layer != layer or place.direction not in (None, d) or array is None:
                 continue
             letters = place.tensor.letters
@@ -142,16 +92,16 @@ class Step:
             if noise is not None:
                 array = array * noise.factors(array.shape)
             weights.append((place, letters, array))
-        gate, candidate, output = (_function(n, noise) for n in native.facts.activations)
-        return cls(native, weights, (gate, candidate, output), noise)
+        gate, candidate, output = (_function(n, noise) for n in lstm.facts.activations)
+        return cls(lstm, weights, (gate, candidate, output), noise)
 
     def __call__(
         self, x: np.ndarray, h: np.ndarray, c: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """States after one step: equations (1) to (7) and (19) to (21)."""
-        native, layout = self.native, self.native.layout
+        lstm, layout = self.lstm, self.lstm.layout
         a = self._preactivations(x, h)  # (1)
-        told = native.facts.forget_bias if layout.forget_bias == "told" else layout.forget_bias
+        told = lstm.facts.forget_bias if layout.forget_bias == "told" else layout.forget_bias
         if isinstance(told, float) and told:
             a["f"] = a["f"] + x.dtype.type(told)
         gate, candidate, output = self.functions
@@ -159,7 +109,7 @@ class Step:
         for name in set(peepholes) - {"o"}:
             a[name] = a[name] + peepholes[name] * c  # (19)
         i, g = gate(a["i"]), candidate(a["g"])  # (2), (4)
-        f = 1 - i if native.coupled else gate(a["f"])  # (20), (3)
+        f = 1 - i if lstm.coupled else gate(a["f"])  # (20), (3)
         c = f * c + i * g  # (6)
         if "o" in peepholes:
             a["o"] = a["o"] + peepholes["o"] * c  # (19)
@@ -187,7 +137,7 @@ class Step:
             if place.gate is not None:
                 a[place.gate] = a.get(place.gate, 0) + terms
             else:
-                for gate, term in zip(self.native.gates, terms, strict=True):
+                for gate, term in zip(self.lstm.gates, terms, strict=True):
                     a[gate] = a.get(gate, 0) + term
         return a
 
@@ -206,7 +156,7 @@ class Step:
     def _peepholes(self) -> dict[str, np.ndarray]:
         """By gate."""
         result: dict[str, np.ndarray] = {}
-        order = self.native.layout.peepholes.replace("f", "" if self.native.coupled else "f")
+        order = self.lstm.layout.peepholes.replace("f", "" if self.lstm.coupled else "f")
         for place, _, p in self.weights:
             if place.tensor.holds == "W_ch" and place.gate is not None:
                 result[place.gate] = p

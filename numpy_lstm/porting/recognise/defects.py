@@ -15,7 +15,8 @@ import numpy as np
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.layouts.arrangement import solve
-from numpy_lstm.porting.layouts.layout import Arrays, NativeLSTM, Place, places
+from numpy_lstm.porting.layouts.layout import Arrays
+from numpy_lstm.porting.layouts.placed_lstm import Place, PlacedLSTM
 from numpy_lstm.porting.recognise.recognition import needed
 
 FACTORS = {
@@ -85,14 +86,14 @@ def check_tensors(place: str, found: Arrays, expected: Mapping[str, Spec]) -> No
         raise InputError(f"{place}: {count} with the tensors of the LSTM:{lines}")
 
 
-def expected_of(native: NativeLSTM) -> dict[str, Spec]:
+def expected_tensors(lstm: PlacedLSTM) -> dict[str, Spec]:
     """What the tensors of an LSTM should be, from what most of them say."""
-    dtypes = Counter(array.dtype for array in native.tensors.values())
+    dtypes = Counter(array.dtype for array in lstm.tensors.values())
     # Of equally many, the wider: half of the tensors in half precision is not how it was meant.
     dtype = max(dtypes, key=lambda d: (dtypes[d], d.itemsize))
-    own = list(places(native))
-    kinds = needed(native)
-    sizes = _sizes(native, own)
+    own = list(lstm.places)
+    kinds = needed(lstm)
+    sizes = _sizes(lstm, own)
     result: dict[str, Spec] = {}
     for place in own:
         if place.tensor.holds not in kinds:
@@ -103,39 +104,39 @@ def expected_of(native: NativeLSTM) -> dict[str, Spec]:
     return result
 
 
-def _sizes(native: NativeLSTM, own: list[Place]) -> list[dict[str, int]]:
+def _sizes(lstm: PlacedLSTM, own: list[Place]) -> list[dict[str, int]]:
     """Sizes of all letters by layer: H and P by vote, I from the first layer's input weights."""
-    known = {"g": len(native.gates), "d": native.directions, "s": 2}
-    known["q"] = len(native.gates) - 1
-    there = [p for p in own if p.name in native.tensors]
-    u = _vote(there, native, "u", known, "W_hh", "b", "b_ih", "b_hh", "b_pair", "W_hr", "W_ch")
-    u = u or _vote(there, native, "u", known, "W_xh", "W_hx")
+    known = {"g": len(lstm.gates), "d": lstm.directions, "s": 2}
+    known["q"] = len(lstm.gates) - 1
+    there = [p for p in own if p.name in lstm.tensors]
+    u = _vote(there, lstm, "u", known, "W_hh", "b", "b_ih", "b_hh", "b_pair", "W_hr", "W_ch")
+    u = u or _vote(there, lstm, "u", known, "W_xh", "W_hx")
     # Where nothing can be right, the smaller side of a recurrent matrix is likely H.
-    recurrent = [native.tensors[p.name].shape for p in there if p.tensor.holds == "W_hh"]
+    recurrent = [lstm.tensors[p.name].shape for p in there if p.tensor.holds == "W_hh"]
     u = u or min((min(shape, default=0) for shape in recurrent), default=0)
     known["u"] = u
-    known["r"] = _vote(there, native, "r", known, "W_hr") or u
+    known["r"] = _vote(there, lstm, "r", known, "W_hr") or u
     layers = []
-    for layer in range(native.num_layers):
-        first = [p for p in native.places_by_layer[layer] if p.name in native.tensors]
-        i = _vote(first, native, "i", known, "W_ih") or native.directions * known["r"]
-        z = _vote(first, native, "z", known, "W_xh", "W_hx")
+    for layer in range(lstm.num_layers):
+        first = [p for p in lstm.places_by_layer[layer] if p.name in lstm.tensors]
+        i = _vote(first, lstm, "i", known, "W_ih") or lstm.directions * known["r"]
+        z = _vote(first, lstm, "z", known, "W_xh", "W_hx")
         i = z - known["r"] if z > known["r"] else i
         if layer:
-            i = native.directions * known["r"]
+            i = lstm.directions * known["r"]
         layers.append(known | {"i": i, "z": i + known["r"]})
     return layers
 
 
 def _vote(
-    there: list[Place], native: NativeLSTM, letter: str, known: Mapping[str, int], *holds: str
+    there: list[Place], lstm: PlacedLSTM, letter: str, known: Mapping[str, int], *holds: str
 ) -> int:
     """The size that most of these tensors give a letter, each taken alone; 0 if none gives any."""
     votes: Counter[int] = Counter()
     for place in there:
         if place.tensor.holds in holds:
             sizes = dict(known)
-            shape = native.tensors[place.name].shape
+            shape = lstm.tensors[place.name].shape
             for turned in (shape, shape[::-1]):  # a transposed tensor still says how large it is
                 if solve(place.tensor.groups, turned, sizes) is None:
                     break

@@ -16,8 +16,9 @@ import numpy as np
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.layouts.arrangement import sizes_of, to_canonical
-from numpy_lstm.porting.layouts.canonical import Facts
-from numpy_lstm.porting.layouts.layout import Layout, NativeLSTM, Tensor, places
+from numpy_lstm.porting.layouts.canonical import RuntimeFacts
+from numpy_lstm.porting.layouts.layout import Layout, Tensor
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
 
 RECURRENT = ("W_hh", "W_xh", "W_hx")
@@ -34,7 +35,7 @@ class Hypothesis:
     """One way to read some of a file's tensors as an LSTM.
 
     Args:
-        native: the LSTM so read.
+        lstm: the LSTM so read.
         names: the tensors that it explains.
         score: what is evidence: how many tensors it explains, whether everything fits, and whether
             the prefix is one that only this framework gives.
@@ -43,7 +44,7 @@ class Hypothesis:
         problem: what does not fit; "" if everything does.
     """
 
-    native: NativeLSTM
+    lstm: PlacedLSTM
     names: Set[str]
     score: tuple[int, ...]
     usual: bool
@@ -52,7 +53,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Finding:
+class FoundLSTM:
     """One LSTM of a file, with its readings, the likeliest first."""
 
     hypotheses: tuple[Hypothesis, ...]
@@ -72,12 +73,12 @@ class Finding:
         """Whether equally likely readings give different weights."""
         if self.best.problem:
             return False
-        return len({to_canonical(h.native).digest() for h in self.equals}) > 1
+        return len({to_canonical(h.lstm).digest() for h in self.equals}) > 1
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """What precedes the tensors' names: one for each layer, or one for all."""
-        return tuple(dict.fromkeys(self.best.native.prefixes))
+        return tuple(dict.fromkeys(self.best.lstm.prefixes))
 
     @property
     def label(self) -> str:
@@ -86,8 +87,8 @@ class Finding:
 
 
 def recognise(
-    archive: Archive, row: str | None = None, facts: Facts | None = None
-) -> list[Finding]:
+    archive: Archive, row: str | None = None, facts: RuntimeFacts | None = None
+) -> list[FoundLSTM]:
     """Every LSTM in a file.
 
     Args:
@@ -111,11 +112,11 @@ def recognise(
     found = [h for each in rows for h in _by_names(each, floating, archive, bool(row))]
     if not found:
         found = [h for each in rows for h in _by_shapes(each, floating)]
-    found = [replace(h, native=_with_facts(h.native, archive, facts)) for h in found]
+    found = [replace(h, lstm=_with_facts(h.lstm, archive, facts)) for h in found]
     return _findings(found)
 
 
-def _findings(found: Sequence[Hypothesis]) -> list[Finding]:
+def _findings(found: Sequence[Hypothesis]) -> list[FoundLSTM]:
     """Readings of the same tensors together, the likeliest first."""
     ranked = sorted(found, key=lambda h: (*h.score, h.usual), reverse=True)
     findings: list[list[Hypothesis]] = []
@@ -127,45 +128,45 @@ def _findings(found: Sequence[Hypothesis]) -> list[Finding]:
         else:
             first |= dict.fromkeys(hypothesis.names, len(findings))
             findings.append([hypothesis])
-    ordered = sorted(findings, key=lambda finding: finding[0].native.prefixes)
-    return [Finding(tuple(finding)) for finding in ordered]
+    ordered = sorted(findings, key=lambda finding: finding[0].lstm.prefixes)
+    return [FoundLSTM(tuple(finding)) for finding in ordered]
 
 
-def _with_facts(native: NativeLSTM, archive: Archive, facts: Facts | None) -> NativeLSTM:
+def _with_facts(lstm: PlacedLSTM, archive: Archive, facts: RuntimeFacts | None) -> PlacedLSTM:
     """With what the caller knows, else what the file says, else what is usual."""
-    said = facts or archive.facts.get(native.prefixes[0], Facts())
-    fixed = native.layout.forget_bias
+    said = facts or archive.facts.get(lstm.prefixes[0], RuntimeFacts())
+    fixed = lstm.layout.forget_bias
     return (
-        replace(native, facts=replace(said, forget_bias=fixed))
+        replace(lstm, facts=replace(said, forget_bias=fixed))
         if isinstance(fixed, float)
-        else replace(native, facts=said)
+        else replace(lstm, facts=said)
     )
 
 
-def unsaid(native: NativeLSTM, archive: Archive) -> dict[str, str]:
-    """What the equations need and this file does not say: by the field of `Facts`, a sentence."""
-    result, layout = {}, native.layout
+def missing_facts(lstm: PlacedLSTM, archive: Archive) -> dict[str, str]:
+    """Sentences about what the equations need and this file does not say, by field."""
+    result, layout = {}, lstm.layout
     if layout.forget_bias == "told":
         result["forget_bias"] = (
             "forget_bias, which is added at run time (TensorFlow's default is 1.0)"
         )
-    if layout.activations == "told" and native.prefixes[0] not in archive.facts:
+    if layout.activations == "told" and lstm.prefixes[0] not in archive.facts:
         result["activations"] = "activations, taken to be sigmoid and tanh (else: --activations)"
     return result
 
 
-def own_tensors(native: NativeLSTM, archive: Archive) -> dict[str, np.ndarray]:
+def own_tensors(lstm: PlacedLSTM, archive: Archive) -> dict[str, np.ndarray]:
     """The LSTM's tensors, and those right beside them that might belong to it."""
 
     def beside(name: str) -> bool:
-        rests = {p: name.removeprefix(p) for p in native.prefixes if name.startswith(p)}
+        rests = {p: name.removeprefix(p) for p in lstm.prefixes if name.startswith(p)}
         return any(
             is_named_like_lstm(rest)
             or (not set("./") & set(rest) and bool(prefix or EQUATIONS.search(rest)))
             for prefix, rest in rests.items()
         )
 
-    return {**native.tensors, **{n: a for n, a in archive.tensors.items() if beside(n)}}
+    return {**lstm.tensors, **{n: a for n, a in archive.tensors.items() if beside(n)}}
 
 
 # --- by names ---------------------------------------------------------------------------------
@@ -181,20 +182,20 @@ def _by_names(
             continue
         cells = _cells(row, directions, remaining)
         for prefixes in _stacks(row, cells, directions, remaining, archive):
-            native = NativeLSTM(row, {}, prefixes, directions)
-            names = {place.name for place in places(native) if place.name in tensors}
-            native = replace(native, tensors={name: tensors[name] for name in sorted(names)})
-            hypothesis = _judged(_with_leading(native), tensors, archive.chains is not None)
+            lstm = PlacedLSTM(row, {}, prefixes, directions)
+            names = {place.name for place in lstm.places if place.name in tensors}
+            lstm = replace(lstm, tensors={name: tensors[name] for name in sorted(names)})
+            hypothesis = _judged(_with_leading(lstm), tensors, archive.chains is not None)
             yield hypothesis if told else _not_a_gru(hypothesis)
             for name in names:
                 remaining.pop(name, None)
 
 
-def _with_leading(native: NativeLSTM) -> NativeLSTM:
+def _with_leading(lstm: PlacedLSTM) -> PlacedLSTM:
     """With two directions if they are an axis of the tensors, and it is 2."""
-    first = next(p for p in places(native) if p.name in native.tensors)
-    two = "d" in first.tensor.letters and native.tensors[first.name].shape[:1] == (2,)
-    return replace(native, directions=2) if two else native
+    first = next(p for p in lstm.places if p.name in lstm.tensors)
+    two = "d" in first.tensor.letters and lstm.tensors[first.name].shape[:1] == (2,)
+    return replace(lstm, directions=2) if two else lstm
 
 
 def pattern(row: Layout, tensor: Tensor, directions: int) -> re.Pattern[str]:
@@ -309,49 +310,49 @@ def _feeds(
     """Whether one layer's outputs fit the next one's inputs, and both have as many units."""
     sizes = []
     for prefix in (below, above):
-        native = _with_leading(NativeLSTM(row, tensors, (prefix,), directions))
+        lstm = _with_leading(PlacedLSTM(row, tensors, (prefix,), directions))
         try:
-            sizes.append(sizes_of(native, 0) | {"D": native.directions})
+            sizes.append(sizes_of(lstm, 0) | {"D": lstm.directions})
         except InputError:
             return False
     first, second = sizes
     return second["i"] == first["r"] * first["D"] and second["u"] == first["u"]
 
 
-def _judged(native: NativeLSTM, tensors: Mapping[str, np.ndarray], said: bool) -> Hypothesis:
+def _judged(lstm: PlacedLSTM, tensors: Mapping[str, np.ndarray], said: bool) -> Hypothesis:
     """What speaks for a reading by names; ``said``: whether the container says what feeds what."""
-    row, names = native.layout, frozenset(native.tensors)
-    problem = fault(native)
-    prefix = native.prefixes[0]
+    row, names = lstm.layout, frozenset(lstm.tensors)
+    problem = fault(lstm)
+    prefix = lstm.prefixes[0]
     style = _separator(row)
     usual = bool(style) and prefix.endswith(style)
     own = bool(row.own_prefix) and re.search(rf"(^|/)({row.own_prefix})$", prefix) is not None
-    prefixes = tuple(p for p in dict.fromkeys(native.prefixes) if p)
+    prefixes = tuple(p for p in dict.fromkeys(lstm.prefixes) if p)
     others = [name for name in tensors if name.startswith(prefixes) and name not in names]
     reasons = [f"{len(names)} tensors have the names of {row.title}"]
     if prefix:
         reasons.append(f"under {', '.join(prefixes)}")
-    if native.num_layers > 1 and not row.layers_in_names:
+    if lstm.num_layers > 1 and not row.layers_in_names:
         guess = "taken for one stack, since the names count up and the sizes fit"
         reasons.append("one stack, as the file says" if said else guess)
     if others:
         reasons.append(f"{len(others)} others beside them are not explained")
-    reasons.append(f"shapes: {problem}" if problem else f"shapes fit: {sizes_text(native)}")
+    reasons.append(f"shapes: {problem}" if problem else f"shapes fit: {sizes_text(lstm)}")
     # What explains more comes first, even if something is wrong with it: a broken LSTM with biases
     # is not to be taken for a whole one without.
     score = (len(names), int(not problem), int(own))
-    return Hypothesis(native, names, score, usual, tuple(reasons), problem)
+    return Hypothesis(lstm, names, score, usual, tuple(reasons), problem)
 
 
 def _not_a_gru(hypothesis: Hypothesis) -> Hypothesis:
     """With a problem if only the layout, told by the caller, could tell it from a GRU."""
-    native = hypothesis.native
-    kinds = {p.tensor.holds for p in places(native) if p.name in native.tensors}
-    if hypothesis.problem or not native.coupled or kinds - {*REQUIRED, "W_hr"}:
+    lstm = hypothesis.lstm
+    kinds = {p.tensor.holds for p in lstm.places if p.name in lstm.tensors}
+    if hypothesis.problem or not lstm.coupled or kinds - {*REQUIRED, "W_hr"}:
         return hypothesis
     problem = (
         "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter,"
-        f" say the layout, {native.layout.key}"
+        f" say the layout, {lstm.layout.key}"
     )
     return replace(hypothesis, problem=problem, reasons=(*hypothesis.reasons, problem))
 
@@ -362,20 +363,20 @@ def _separator(row: Layout) -> str:
     return own[-1:] if own[-1:] in "./_" else ""
 
 
-def sizes_text(native: NativeLSTM) -> str:
+def sizes_text(lstm: PlacedLSTM) -> str:
     """Sizes, for a person."""
-    sizes = sizes_of(native, 0)
+    sizes = sizes_of(lstm, 0)
     text = f"I = {sizes['i']}, H = {sizes['u']}"
     if sizes["r"] != sizes["u"]:
         text += f", P = {sizes['r']}"
-    text += f", {native.num_layers} layer{'s' * (native.num_layers > 1)}"
-    return text + (", both directions" if native.directions == 2 else "")
+    text += f", {lstm.num_layers} layer{'s' * (lstm.num_layers > 1)}"
+    return text + (", both directions" if lstm.directions == 2 else "")
 
 
-def needed(native: NativeLSTM) -> set[str]:
+def needed(lstm: PlacedLSTM) -> set[str]:
     """What the tensors of an LSTM must hold, given what some of them do hold."""
-    row, rows_own = native.layout, {tensor.holds for tensor in native.layout.tensors}
-    kinds = {p.tensor.holds for p in places(native) if p.name in native.tensors} | set(REQUIRED)
+    row, rows_own = lstm.layout, {tensor.holds for tensor in lstm.layout.tensors}
+    kinds = {p.tensor.holds for p in lstm.places if p.name in lstm.tensors} | set(REQUIRED)
     if row.bias_required:
         kinds |= {holds for holds in rows_own if holds.startswith("b")}
     for pair in (("b_ih", "b_hh"), ("initial_h", "initial_c")):
@@ -383,33 +384,33 @@ def needed(native: NativeLSTM) -> set[str]:
     return kinds & rows_own
 
 
-def fault(native: NativeLSTM, kinds: Set[str] | None = None) -> str:
+def fault(lstm: PlacedLSTM, kinds: Set[str] | None = None) -> str:
     """Why these tensors are no LSTM in this layout; "" if they are one.
 
     Args:
-        native: the tensors.
+        lstm: the tensors.
         kinds: what they must hold, as `needed` has it, if more of the LSTM says so.
     """
-    kinds = needed(native) if kinds is None else kinds
+    kinds = needed(lstm) if kinds is None else kinds
     missing = [
         place.name
-        for place in places(native)
-        if place.tensor.holds in kinds and place.name not in native.tensors
+        for place in lstm.places
+        if place.tensor.holds in kinds and place.name not in lstm.tensors
     ]
     if missing:
         return f"missing {', '.join(missing)}"
-    dtypes = sorted({array.dtype.name for array in native.tensors.values()})
+    dtypes = sorted({array.dtype.name for array in lstm.tensors.values()})
     if len(dtypes) > 1:
         return f"tensors are of different dtypes: {', '.join(dtypes)}"
     try:
-        layers = [sizes_of(native, layer) for layer in range(native.num_layers)]
+        layers = [sizes_of(lstm, layer) for layer in range(lstm.num_layers)]
     except InputError as error:
         return str(error)
     for below, above in pairwise(layers):
-        if (above["i"], above["u"]) != (below["r"] * native.directions, layers[0]["u"]):
+        if (above["i"], above["u"]) != (below["r"] * lstm.directions, layers[0]["u"]):
             return (
                 f"a layer reads {above['i']} features and has {above['u']} units; expected the"
-                f" {below['r'] * native.directions} of the layer below, and {layers[0]['u']}"
+                f" {below['r'] * lstm.directions} of the layer below, and {layers[0]['u']}"
             )
     if "W_hr" not in kinds and any(sizes["r"] != sizes["u"] for sizes in layers):
         return f"recurrent matrix reads {layers[0]['r']} units of {layers[0]['u']}"
@@ -430,13 +431,13 @@ def _by_shapes(row: Layout, tensors: Mapping[str, np.ndarray]) -> Iterator[Hypot
             continue
         for chosen in permutations(names):
             own = {o: tensors[name] for o, name in zip(names_of, chosen, strict=False)}
-            native = _with_leading(NativeLSTM(row, own, ("",)))
-            if not fault(native):
+            lstm = _with_leading(PlacedLSTM(row, own, ("",)))
+            if not fault(lstm):
                 reasons = (
                     f"by shape alone: {', '.join(chosen)} could be {', '.join(own)}",
-                    f"shapes fit: {sizes_text(native)}",
+                    f"shapes fit: {sizes_text(lstm)}",
                 )
-                yield Hypothesis(native, frozenset(chosen), (0, 1, 0), False, reasons)
+                yield Hypothesis(lstm, frozenset(chosen), (0, 1, 0), False, reasons)
 
 
 def _counts(parts: Sequence[Tensor], row: Layout) -> set[int]:

@@ -10,19 +10,19 @@ import numpy as np
 from numpy_lstm.errors import InputError, check
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.read import main_file, read_archive
-from numpy_lstm.porting.layouts.canonical import Facts
-from numpy_lstm.porting.layouts.layout import NativeLSTM, places
+from numpy_lstm.porting.layouts.canonical import RuntimeFacts
+from numpy_lstm.porting.layouts.named_activations import normalized
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.record import load_record, sha256
-from numpy_lstm.porting.proof.run_as_placed import normal_name
-from numpy_lstm.porting.recognise.defects import check_tensors, expected_of
+from numpy_lstm.porting.recognise.defects import check_tensors, expected_tensors
 from numpy_lstm.porting.recognise.recognition import (
-    Finding,
+    FoundLSTM,
     fault,
+    missing_facts,
     needed,
     own_tensors,
     recognise,
-    unsaid,
 )
 
 Readers = Mapping[str, Callable[[Path], Archive]]
@@ -33,7 +33,7 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Told:
+class ReadOptions:
     """What the caller knows and the file may not say.
 
     Args:
@@ -57,7 +57,7 @@ class Told:
         return f"--{'to-' * self.second}{name.replace('_', '-')}"
 
 
-NOTHING = Told()
+NOTHING = ReadOptions()
 """Whatever the file says."""
 
 
@@ -67,7 +67,7 @@ class Source:
 
     path: Path
     archive: Archive
-    native: NativeLSTM
+    lstm: PlacedLSTM
     notes: tuple[str, ...]
 
     @property
@@ -78,7 +78,7 @@ class Source:
 
 def read_lstm(
     path: Path,
-    told: Told = NOTHING,
+    told: ReadOptions = NOTHING,
     readers: Readers | None = None,
     recorded: Iterable[Mapping[str, Any]] = (),
 ) -> Source:
@@ -105,35 +105,35 @@ def read_lstm(
         if sorted(side["files"].values()) == hashes:
             remembered = known(side, remembered)
     try:
-        return lstm_of(path, archive, remembered)
+        return lstm_in_archive(path, archive, remembered)
     except InputError as error:
         if remembered == told:
             raise
         raise InputError(f"{error} (the proof of its conversion says so; is it right?)") from error
 
 
-def lstm_of(path: Path, archive: Archive, told: Told = NOTHING) -> Source:
+def lstm_in_archive(path: Path, archive: Archive, told: ReadOptions = NOTHING) -> Source:
     """The one LSTM that is meant of tensors already read; as `read_lstm`, without its memory."""
     finding = choose(path, recognise(archive, told.layout), told)
-    native = finding.best.native
-    check_tensors(str(path), own_tensors(native, archive), expected_of(native))
+    lstm = finding.best.lstm
+    check_tensors(str(path), own_tensors(lstm, archive), expected_tensors(lstm))
     check(not finding.best.problem, f"{path}: {finding.best.problem}")
-    facts = _facts(path, native, archive, told)
+    facts = _facts(path, lstm, archive, told)
     left = sorted(archive.tensors.keys() - finding.best.names)
     note = f"not of this LSTM, left alone: {_listed(left)}"
-    guessed = archive.chains is None and not native.layout.layers_in_names and told.select is None
+    guessed = archive.chains is None and not lstm.layout.layers_in_names and told.select is None
     guess = (
         f"{finding.label} were taken for layers of one LSTM, since their names count up and their"
         f" sizes fit: the file does not say; {told.option('select')} takes one of them"
     )
-    assumed = unsaid(native, archive).get("activations") if told.activations is None else None
+    assumed = missing_facts(lstm, archive).get("activations") if told.activations is None else None
     notes = (
         *archive.notes,
-        *([guess] if guessed and native.num_layers > 1 else []),
+        *([guess] if guessed and lstm.num_layers > 1 else []),
         *([f"not in the file: {assumed}"] if assumed else []),
         *([note] if left else []),
     )
-    return Source(path, archive, replace(native, facts=facts), notes)
+    return Source(path, archive, replace(lstm, facts=facts), notes)
 
 
 def _listed(names: list[str]) -> str:
@@ -142,7 +142,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
+def choose(path: Path, findings: list[FoundLSTM], told: ReadOptions) -> FoundLSTM:
     """The LSTM that is meant.
 
     Raises:
@@ -171,7 +171,7 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
         raise InputError(f"{path}: {len(meant)} LSTMs: choose one with {option} from {names}{but}")
     (finding,) = meant
     if finding.ambiguous:
-        keys = " or ".join(dict.fromkeys(h.native.layout.key for h in finding.equals))
+        keys = " or ".join(dict.fromkeys(h.lstm.layout.key for h in finding.equals))
         raise InputError(
             f"{path}: its tensors can be read in several ways, as {keys}; say which with"
             f" {told.option('layout')}"
@@ -180,27 +180,27 @@ def choose(path: Path, findings: list[Finding], told: Told) -> Finding:
     return finding
 
 
-def _selected(finding: Finding, select: str | tuple[str, ...]) -> Finding | None:
+def _selected(finding: FoundLSTM, select: str | tuple[str, ...]) -> FoundLSTM | None:
     """The finding, or neighbouring layers of it, if that is what is meant."""
     if select == finding.label:
         return finding
     wanted, parts = _split(select) or ("",), []
     for hypothesis in finding.equals:
-        native, n = hypothesis.native, len(wanted)
-        if native.layout.layers_in_names:
-            native = replace(native, prefixes=finding.prefixes)
-        for k in range(len(native.prefixes) - n + 1):
-            run = native.prefixes[k : k + n]
+        lstm, n = hypothesis.lstm, len(wanted)
+        if lstm.layout.layers_in_names:
+            lstm = replace(lstm, prefixes=finding.prefixes)
+        for k in range(len(lstm.prefixes) - n + 1):
+            run = lstm.prefixes[k : k + n]
             if not all(map(_means, wanted, run)):
                 continue
-            if run == native.prefixes:
+            if run == lstm.prefixes:
                 return finding
-            part = replace(native, prefixes=run)
-            names = {place.name for place in places(part)} & native.tensors.keys()
-            part = replace(part, tensors={name: native.tensors[name] for name in sorted(names)})
-            problem = fault(part, needed(native))
-            parts.append(replace(hypothesis, native=part, names=names, problem=problem))
-    return Finding(tuple(parts)) if parts else None
+            part = replace(lstm, prefixes=run)
+            names = {place.name for place in part.places} & lstm.tensors.keys()
+            part = replace(part, tensors={name: lstm.tensors[name] for name in sorted(names)})
+            problem = fault(part, needed(lstm))
+            parts.append(replace(hypothesis, lstm=part, names=names, problem=problem))
+    return FoundLSTM(tuple(parts)) if parts else None
 
 
 def _split(select: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -213,25 +213,25 @@ def _means(given: str, prefix: str) -> bool:
     return given == prefix or (given != "" and prefix[:-1] == given and prefix[-1] in "./_:-")
 
 
-def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Facts:
+def _facts(path: Path, lstm: PlacedLSTM, archive: Archive, told: ReadOptions) -> RuntimeFacts:
     """Forget bias and activations, from the caller, the container, or the layout.
 
     Raises:
         InputError: a forget bias that nobody says, or one that the layout has no room for;
             activations other than those that the file says.
     """
-    layout, said = native.layout, archive.facts.get(native.prefixes[0], Facts())
+    layout, said = lstm.layout, archive.facts.get(lstm.prefixes[0], RuntimeFacts())
     if layout.forget_bias == "told":
         if told.forget_bias is None:
             raise InputError(
-                f"{path}: does not say {unsaid(native, archive)['forget_bias']}; give it with"
+                f"{path}: does not say {missing_facts(lstm, archive)['forget_bias']}; give it with"
                 f" {told.option('forget_bias')}"
             )
         with np.errstate(over="ignore"):
-            number = float(native.dtype.type(told.forget_bias))  # as it is added at run time
+            number = float(lstm.dtype.type(told.forget_bias))  # as it is added at run time
         check(
             np.isfinite(number),
-            f"forget_bias: expected a number that {native.dtype.name} can hold, got"
+            f"forget_bias: expected a number that {lstm.dtype.name} can hold, got"
             f" {told.forget_bias:g}",
         )
         said = replace(said, forget_bias=number)
@@ -248,10 +248,10 @@ def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Fact
             layout.activations == "told",
             f"activations: {layout.key} always has {', '.join(said.activations)}; leave them out",
         )
-        gate, candidate, output = (normal_name(name) for name in told.activations)
+        gate, candidate, output = (normalized(name) for name in told.activations)
         given = replace(said, activations=(gate, candidate, output))
         check(
-            native.prefixes[0] not in archive.facts or given == said,
+            lstm.prefixes[0] not in archive.facts or given == said,
             f"activations: {path} says {', '.join(said.activations)} itself, got"
             f" {', '.join(given.activations)}; leave them out",
         )
@@ -259,7 +259,7 @@ def _facts(path: Path, native: NativeLSTM, archive: Archive, told: Told) -> Fact
     return said
 
 
-def known(described: Mapping[str, Any], told: Told) -> Told:
+def known(described: Mapping[str, Any], told: ReadOptions) -> ReadOptions:
     """What a record adds to what the caller knows, who comes first."""
     prefixes = tuple(dict.fromkeys(described["prefixes"]))
     given = () if told.select in (None, ",".join(prefixes)) else _split(told.select)

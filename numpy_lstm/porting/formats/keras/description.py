@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, Facts
-from numpy_lstm.porting.proof.run_as_placed import activation
+from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, RuntimeFacts
+from numpy_lstm.porting.layouts.named_activations import activation
 
 Names = tuple[str, ...]
 LSTMS = ("LSTM", "LSTMCell", "CuDNNLSTM")
@@ -180,7 +180,7 @@ def _snake(class_name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", own).lower()
 
 
-def facts_of(path: Path, layer: str, lstm: Described, version: str) -> Facts:
+def facts_of(path: Path, layer: str, lstm: Described, version: str) -> RuntimeFacts:
     """Its activations.
 
     Args:
@@ -193,7 +193,7 @@ def facts_of(path: Path, layer: str, lstm: Described, version: str) -> Facts:
         InputError: an activation that is not known.
     """
     if lstm.class_name == "CuDNNLSTM":
-        return Facts(activations=SIGMOID_TANH)
+        return RuntimeFacts(activations=SIGMOID_TANH)
     old = "inner_activation"  # Keras 1
     gate = lstm.config.get("recurrent_activation", lstm.config.get(old))
     of_gates = _activation(path, layer, old if old in lstm.config else "recurrent_activation", gate)
@@ -207,7 +207,7 @@ def facts_of(path: Path, layer: str, lstm: Described, version: str) -> Facts:
             )
         hard = HARD_SIGMOID[int(major[0]) >= 3]
         of_gates, rest = (hard if a == "hard_sigmoid" else a for a in (of_gates, rest))
-    return Facts(activations=(of_gates, rest, rest))
+    return RuntimeFacts(activations=(of_gates, rest, rest))
 
 
 def _activation(path: Path, layer: str, option: str, value: Any) -> str:

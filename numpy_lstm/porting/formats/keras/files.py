@@ -36,8 +36,8 @@ from numpy_lstm.porting.formats.keras.names import (
     rows_of,
 )
 from numpy_lstm.porting.formats.npz_file import ZIP_ERRORS
-from numpy_lstm.porting.layouts.canonical import Facts
-from numpy_lstm.porting.layouts.layout import NativeLSTM, Place, places
+from numpy_lstm.porting.layouts.canonical import RuntimeFacts
+from numpy_lstm.porting.layouts.placed_lstm import Place, PlacedLSTM
 
 MEMBERS = ("model.weights.h5", "config.json", "metadata.json")
 """Of a .keras file."""
@@ -159,7 +159,7 @@ def _by_name(lstms: list[Described], names: Mapping[str, Named]) -> Iterator[tup
 
 def _facts(
     path: Path, found: Iterable[tuple[str, Described]], version: str
-) -> tuple[dict[str, Facts], list[str]]:
+) -> tuple[dict[str, RuntimeFacts], list[str]]:
     """By prefix; and what else a person should know."""
     facts, notes = {}, []
     for layer, lstm in found:
@@ -177,7 +177,7 @@ def _facts(
 # --- writing ----------------------------------------------------------------------------------
 
 
-def keras_weights(native: NativeLSTM) -> bytes:
+def keras_weights(native: PlacedLSTM) -> bytes:
     """A .weights.h5 of Keras 3, for `load_weights` of a model of these LSTMs alone.
 
     `keras.Sequential([Input, LSTM(...), ...])`, each with return_sequences, or Bidirectional with
@@ -206,7 +206,7 @@ def keras_weights(native: NativeLSTM) -> bytes:
     return _hdf5_bytes(datasets, attributes)
 
 
-def keras_2_weights(native: NativeLSTM) -> bytes:
+def keras_2_weights(native: PlacedLSTM) -> bytes:
     """A .h5 of weights as Keras 1 and 2 wrote them, of any of the three rows.
 
     Raises:
@@ -236,7 +236,7 @@ def keras_2_weights(native: NativeLSTM) -> bytes:
     return _hdf5_bytes(datasets, attributes)
 
 
-def _layer_names(native: NativeLSTM) -> list[str]:
+def _layer_names(native: PlacedLSTM) -> list[str]:
     """The prefixes without their slash."""
     names = [prefix.removesuffix("/") for prefix in native.prefixes]
     for prefix, name in zip(native.prefixes, names, strict=True):
@@ -247,9 +247,9 @@ def _layer_names(native: NativeLSTM) -> list[str]:
     return names
 
 
-def _own(native: NativeLSTM) -> Iterator[tuple[Place, np.ndarray]]:
+def _own(native: PlacedLSTM) -> Iterator[tuple[Place, np.ndarray]]:
     """The tensors that are there, with their places."""
-    for place in places(native):
+    for place in native.places:
         if place.name in native.tensors:
             yield place, native.tensors[place.name]
 

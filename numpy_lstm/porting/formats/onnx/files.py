@@ -24,8 +24,8 @@ from numpy_lstm.porting.formats.onnx.constants import (
 from numpy_lstm.porting.formats.onnx.lstms import Node, inputs_of, node_of, stacks_of
 from numpy_lstm.porting.formats.onnx.nodes import Activations, exact
 from numpy_lstm.porting.formats.onnx.writing import STATES, STATES_KEY, model_of
-from numpy_lstm.porting.layouts.canonical import Facts, digest
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.canonical import RuntimeFacts, digest
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
 __all__ = ["onnx_model", "read_onnx"]
 
@@ -85,7 +85,7 @@ def _archive(path: Path, model: Any, evaluate: Evaluator) -> Archive:
     return replace(archive, tensors={**archive.tensors, **others}, notes=tuple(notes))
 
 
-def onnx_model(native: NativeLSTM) -> bytes:
+def onnx_model(native: PlacedLSTM) -> bytes:
     """The bytes of an ONNX model of an LSTM, always the same for the same LSTM; see `model_of`.
 
     What was written is read back and compared.
@@ -143,14 +143,14 @@ def _named(
 ) -> Archive:
     """The LSTMs' tensors by name, with their facts, and which layers feed each other."""
     tensors: dict[str, np.ndarray] = {}
-    facts: dict[str, Facts] = {}
+    facts: dict[str, RuntimeFacts] = {}
     chains: list[tuple[str, str]] = []
     notes: list[str] = []
     names: dict[str, str] = {}
     for stack in stacks:
         layers, own = _stack_tensors(stack)
         notes += own
-        said = Facts(activations=exactly(stack[0].said.activations))
+        said = RuntimeFacts(activations=exactly(stack[0].said.activations))
         arrays = {f"{k} {n}": a for k, layer in enumerate(layers) for n, a in layer.items()}
         key = digest(arrays, repr(said))
         if key in names:  # as in both branches of an If

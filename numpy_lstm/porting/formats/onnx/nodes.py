@@ -13,7 +13,7 @@ import numpy as np
 from numpy_lstm.errors import check
 from numpy_lstm.porting.formats.onnx.constants import Unreadable
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH
-from numpy_lstm.porting.proof.run_as_placed import activation
+from numpy_lstm.porting.layouts.named_activations import activation
 
 NAMES = {
     **{"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softsign": "Softsign"},

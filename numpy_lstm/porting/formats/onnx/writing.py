@@ -10,14 +10,14 @@ from numpy_lstm.errors import InputError, check
 from numpy_lstm.porting.formats.onnx.constants import DTYPES
 from numpy_lstm.porting.formats.onnx.nodes import ACTIVATIONS_KEY, parsed
 from numpy_lstm.porting.layouts.arrangement import sizes_of
-from numpy_lstm.porting.layouts.layout import NativeLSTM
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
 STATES = ("initial_h", "initial_c")
 STATES_KEY = "numpy_lstm.initial_states"
 """Of the model's metadata, if initial states are learned, even where they are zeros."""
 
 
-def model_of(native: NativeLSTM) -> Any:
+def model_of(native: PlacedLSTM) -> Any:
     """The model (ModelProto): inputs X [T, N, I] and, unless they are learned, initial_h, initial_c
     [layers * D, N, H]; outputs Y [T, N, D H], h_n, c_n.
 
@@ -53,7 +53,7 @@ def model_of(native: NativeLSTM) -> Any:
     return model
 
 
-def _graph(native: NativeLSTM) -> Any:
+def _graph(native: PlacedLSTM) -> Any:
     from onnx import helper
 
     prefixes, D, L, sizes = (
@@ -91,11 +91,11 @@ def _graph(native: NativeLSTM) -> Any:
     return helper.make_graph(nodes, "lstm", inputs, outputs, tensors)
 
 
-def _learned(native: NativeLSTM) -> bool:
+def _learned(native: PlacedLSTM) -> bool:
     return native.prefixes[0] + STATES[0] in native.tensors
 
 
-def _layer(native: NativeLSTM, prefix: str, below: str, above: str) -> list[Any]:
+def _layer(native: PlacedLSTM, prefix: str, below: str, above: str) -> list[Any]:
     """The LSTM node of a layer, with what comes before and after."""
     from onnx import helper
 
@@ -124,7 +124,7 @@ def _layer(native: NativeLSTM, prefix: str, below: str, above: str) -> list[Any]
     return [*nodes, lstm, turn, helper.make_node("Reshape", [turned, "features"], [above], above)]
 
 
-def _activation_attributes(native: NativeLSTM) -> dict[str, Any]:
+def _activation_attributes(native: PlacedLSTM) -> dict[str, Any]:
     """For each direction: names; and alpha and beta of those that have them, in turn."""
     own = [parsed(name) for name in native.facts.activations] * native.directions
     numbers = [n for _, n in own if n]
