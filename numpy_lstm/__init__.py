@@ -1,7 +1,8 @@
 """A hand-written NumPy LSTM language model, proven against PyTorch (see README.md)."""
 
+from numpy_lstm.config import LSTM
 from numpy_lstm.errors import InputError
-from numpy_lstm.fast.stepping import LSTMCell
+from numpy_lstm.fast.stepping import LSTMCell, LSTMStepper
 from numpy_lstm.initialization import init_language_model, init_lstm
 from numpy_lstm.language_model import (
     LanguageModel,
@@ -9,7 +10,7 @@ from numpy_lstm.language_model import (
     language_model_forward,
     predict,
 )
-from numpy_lstm.lstm import LSTM, dropout_masks, lstm_backward, lstm_forward
+from numpy_lstm.lstm import dropout_masks, lstm_backward, lstm_forward
 from numpy_lstm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from numpy_lstm.training.loop import Recipe, evaluate, train
 from numpy_lstm.training.optimizers import SGD, Adam, AdamW
@@ -24,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "InputError",
     "LSTMCell",
+    "LSTMStepper",
     "LanguageModel",
     "Recipe",
     "Vocabulary",

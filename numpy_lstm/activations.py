@@ -1,4 +1,4 @@
-"""Activations, and their derivatives as functions of the activations' OUTPUTS.
+"""The functions that are not linear: sigmoid, tanh, and the softmax of the output.
 
 Nothing here takes an absolute value, a maximum, a branch or a cast on the differentiated path, so
 that a complex step ``f(a + i h)`` differentiates each function exactly.
@@ -21,16 +21,6 @@ def sigmoid(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
 def tanh(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """The hyperbolic tangent."""
     return np.tanh(a)
-
-
-def sigmoid_derivative_from_output(s: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """``d sigmoid(a) / da = s (1 - s)``, given the output ``s = sigmoid(a)``, not ``a``."""
-    return s * (1.0 - s)
-
-
-def tanh_derivative_from_output(y: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """``d tanh(a) / da = 1 - y**2``, given the output ``y = tanh(a)``, not ``a``."""
-    return 1.0 - y * y
 
 
 def log_softmax(logits: Shaped[np.ndarray, "*batch V"]) -> Shaped[np.ndarray, "*batch V"]:

@@ -5,9 +5,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
+from numpy_lstm.config import LSTM
 from numpy_lstm.errors import InputError, check_choice
 from numpy_lstm.language_model import LanguageModel
-from numpy_lstm.lstm import LSTM
 
 InputInit = Literal["orthogonal", "scaled"]
 
@@ -42,7 +42,8 @@ def init_lstm(
     forget_bias: float = 1.0,
     input_init: InputInit = "orthogonal",
 ) -> dict[str, np.ndarray]:
-    """Weights of an LSTM, gate block by gate block; a projection is orthogonal, peepholes are 0.
+    """Weights of an LSTM, gate block by gate block; a projection is orthogonal, peepholes are 0,
+    and a layer normalisation leaves what it normalises at deviation 1.
 
     Args:
         config: sizes.
@@ -54,29 +55,40 @@ def init_lstm(
             The other biases are zero.
         input_init: each gate's block of W_ih orthogonal, or uniform within 1 / sqrt(I).
     """
-    H, gates = config.hidden_size, 3 if config.coupled else 4
     check_choice("input_init", input_init, InputInit)
     if not np.issubdtype(dtype, np.inexact):
         raise InputError(f"expected a floating type, got {dtype}", argument="dtype")
     if not np.isfinite(forget_bias):
         raise InputError(f"expected a finite number, got {forget_bias}", argument="forget_bias")
+    H = config.hidden_size
     weights: dict[str, np.ndarray] = {}
     for name, shape in config.parameter_shapes().items():
-        kind, columns = name.partition("_l")[0], shape[-1][1]
+        kind, sizes = name.partition("_l")[0], tuple(size for _, size in shape)
         if kind == "weight_ih" and input_init == "scaled":
-            weights[name] = uniform((gates * H, columns), columns**-0.5, rng=rng)
+            weights[name] = uniform(sizes, sizes[1] ** -0.5, rng=rng)
         elif kind in ("weight_ih", "weight_hh"):
-            blocks = [orthogonal((H, columns), rng=rng) for _ in range(gates)]
+            blocks = [orthogonal((H, sizes[1]), rng=rng) for _ in range(sizes[0] // H)]
             weights[name] = np.concatenate(blocks)
         elif kind == "weight_hr":
-            weights[name] = orthogonal((config.proj_size, H), rng=rng)
+            weights[name] = orthogonal(sizes, rng=rng)
+        elif kind == "gain":
+            weights[name] = np.ones(sizes)
         else:
-            weights[name] = np.zeros([size for _, size in shape])
+            weights[name] = np.zeros(sizes)
         if kind in config.bias_names[:1]:
-            # Coupled, f = 1 - i = sigmoid(-a_i).
-            block, sign = (slice(0, H), -1) if config.coupled else (slice(H, 2 * H), 1)
-            weights[name][block] = sign * forget_bias
+            _set_forget_bias(config, weights[name], forget_bias)
+        if kind == "shift" and config.variant == "layer_norm":
+            weights[name][1] = forget_bias
     return {name: weight.astype(dtype) for name, weight in weights.items()}
+
+
+def _set_forget_bias(config: LSTM, b: Shaped[np.ndarray, " G"], forget_bias: float) -> None:
+    """Let a bias make the forget gate start open; a variant of one's own is left alone."""
+    H = config.hidden_size
+    if config.variant in (None, "peephole"):
+        b[H : 2 * H] = forget_bias
+    elif config.variant in ("coupled", "coupled_peephole"):
+        b[:H] = -forget_bias  # f = 1 - i = sigmoid(-a_i)
 
 
 def init_language_model(

@@ -1,64 +1,93 @@
-"""The whole LSTM by a plain loop over `cell.py`: what `lstm.py` computes fast, computed plainly.
+"""The whole LSTM by a plain loop over one step: what `lstm.py` computes fast, computed plainly.
 
-Padded, time-major arrays and masks, as most people write it. Tests hold `lstm.py` equal to this for
-every option; the fault catalogue breaks these lines and those of `cell.py`, one at a time.
+It takes any cell: `cell.py`, or a variant. Arrays are padded and time-major, with masks, as most
+people write it. Tests hold the fast code equal to this for every option; the catalogue of faults
+breaks these lines and those of `cell.py`, one at a time.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from numpy_lstm.cell import (
-    CellCache,
-    CellGradients,
-    CellWeights,
-    cell_backward,
-    cell_forward,
-)
-from numpy_lstm.lstm import LSTM, Parameters, named_gradients, places_by_layer
+from numpy_lstm.config import LSTM, Parameters, named_gradients, places_by_layer
 
 
 @dataclass(frozen=True)
 class UnrolledCache:
-    """One direction of one layer. States are [T + 1, ...]: step t reads [t] and writes [t + 1]."""
+    """One direction of one layer. States are [T + 1, ...]: step t reads [t] and writes [t + 1].
 
+    `m` is what each step's cell returned as its h, before the projection.
+    """
+
+    cell: Any
+    W_hr: Shaped[np.ndarray, "P H"] | None
     lengths: Int[np.ndarray, " N"]
-    steps: tuple[CellCache, ...]
+    steps: tuple[Any, ...]
+    m: Shaped[np.ndarray, "T N H"]
     h: Shaped[np.ndarray, "T1 N P"]
     c: Shaped[np.ndarray, "T1 N H"]
 
 
 @dataclass(frozen=True)
 class UnrolledGradients:
-    """One direction of one layer: each step's gradients, their sums, and the initial states'."""
+    """One direction of one layer: the gradients of each step, and what they add up to.
 
-    steps: tuple[CellGradients, ...]
+    `dh` is the total gradient of each h: through the output and through the next step. `by_step`
+    holds each step's own part [T, ...] of each weight's gradient, `weights` their sums.
+    """
+
+    steps: tuple[Any, ...]
     dh: Shaped[np.ndarray, "T N P"]
-    """Total gradient of each h: through the output and through the next step."""
+    by_step: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
     dh0: Shaped[np.ndarray, "N P"]
     dc0: Shaped[np.ndarray, "N H"]
 
 
 def unrolled_forward(
-    weights: CellWeights,
+    cell: Any,
+    weights: tuple[np.ndarray, ...],
+    W_hr: Shaped[np.ndarray, "P H"] | None,
     x: Shaped[np.ndarray, "T N I"],
     h0: Shaped[np.ndarray, "N P"],
     c0: Shaped[np.ndarray, "N H"],
     lengths: Int[np.ndarray, " N"],
 ) -> tuple[Shaped[np.ndarray, "T N P"], UnrolledCache]:
-    """Outputs, zero beyond each length; a sequence that has ended keeps its states."""
-    h, c, y, steps = [h0], [c0], [], []
+    """Run a cell over whole sequences; a sequence that has ended keeps its states.
+
+    With a projection (Sak, Senior & Beaufays 2014) the outputs, which the next step reads, are::
+
+        (19) h = W_hr m, with m = o * tanh(c) of (7)
+
+    Args:
+        cell: the module with the equations of one step.
+        weights: the cell's.
+        W_hr: the projection, if there is one.
+        x: inputs.
+        h0: initial hidden states.
+        c0: initial cell states.
+        lengths: number of real steps of each sequence.
+
+    Returns:
+        ``y, cache``: the outputs, zero beyond each length.
+    """
+    h, c, m, y, steps = [h0], [c0], [], [], []
     for t in range(len(x)):
         alive = (lengths > t)[:, None]
-        (h_t, c_t), step = cell_forward(weights, x[t], h[t], c[t])
+        (m_t, c_t), step = cell.cell_forward(weights, x[t], h[t], c[t])
+        h_t = m_t
+        if W_hr is not None:
+            h_t = m_t @ W_hr.T  # (19)
         h.append(np.where(alive, h_t, h[t]))
         c.append(np.where(alive, c_t, c[t]))
         y.append(np.where(alive, h_t, 0))
+        m.append(m_t)
         steps.append(step)
-    return np.stack(y), UnrolledCache(lengths, tuple(steps), np.stack(h), np.stack(c))
+    states = np.stack(m), np.stack(h), np.stack(c)
+    return np.stack(y), UnrolledCache(cell, W_hr, lengths, tuple(steps), *states)
 
 
 def unrolled_backward(
@@ -67,36 +96,46 @@ def unrolled_backward(
     dh_n: Shaped[np.ndarray, "N P"],
     dc_n: Shaped[np.ndarray, "N H"],
 ) -> UnrolledGradients:
-    """Backpropagation through time: the carries of a sequence start at its own last step."""
+    """Backpropagation through time: the carries of a sequence start at its own last step.
+
+    With a projection::
+
+        (20) dm = dh W_hr, dW_hr = dh^T m
+
+    Args:
+        dy: gradient of the outputs.
+        cache: what `unrolled_forward` returned; not changed.
+        dh_n: gradient of the last hidden states.
+        dc_n: gradient of the last cell states.
+    """
     dh_next, dc_next = dh_n, dc_n
-    steps: list[CellGradients] = []
-    totals: list[np.ndarray] = []
+    steps, dh_by_step = [], []
     for t in reversed(range(len(dy))):
         alive = (cache.lengths > t)[:, None]
         step = cache.steps[t]
         dh = np.where(alive, dy[t] + dh_next, 0)
         dc = np.where(alive, dc_next, 0)
-        g = cell_backward(dh, dc, step)
-        dh_next = np.where(alive, g.dh_prev, dh_next)
-        dc_next = np.where(alive, g.dc_prev, dc_next)
-        steps.append(g)
-        totals.append(dh)
-    weights = {
-        "weight_ih": sum_of([g.dW_ih for g in steps]),  # (13)
-        "weight_hh": sum_of([g.dW_hh for g in steps]),  # (13)
-        "bias": sum_of([g.db for g in steps]),  # (13)
-    }
-    options = {"weight_hr": [g.dW_hr for g in steps], "weight_ch": [g.dW_ch for g in steps]}
-    for name, parts in options.items():
-        given = [part for part in parts if part is not None]
-        weights |= {name: sum_of(given)} if given else {}
-    in_time = tuple(steps[::-1]), np.stack(totals[::-1])
-    return UnrolledGradients(*in_time, weights, dh_next, dc_next)
-
-
-def sum_of(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The sum over steps of one parameter's gradient."""
-    return np.sum(parts, axis=0)
+        dm = dh
+        if cache.W_hr is not None:
+            dm = dh @ cache.W_hr  # (20)
+        gradients = cache.cell.cell_backward(dm, dc, step)
+        dh_next = np.where(alive, gradients.dh_prev, dh_next)
+        dc_next = np.where(alive, gradients.dc_prev, dc_next)
+        steps.append(gradients)
+        dh_by_step.append(dh)
+    steps.reverse()
+    dh_by_step.reverse()
+    by_step = {}
+    for k, name in enumerate(cache.cell.WEIGHTS):
+        by_step[name] = np.stack([gradients.weights[k] for gradients in steps])
+    if cache.W_hr is not None:
+        parts = [dh.T @ m for dh, m in zip(dh_by_step, cache.m, strict=True)]  # (20)
+        by_step["weight_hr"] = np.stack(parts)
+    weights = {}
+    for name, parts in by_step.items():
+        weights[name] = parts[::-1].sum(axis=0)  # (13) over time, in the order of the loop
+    dh = np.stack(dh_by_step)
+    return UnrolledGradients(tuple(steps), dh, by_step, weights, dh_next, dc_next)
 
 
 @dataclass(frozen=True)
@@ -110,7 +149,7 @@ class UnrolledLSTMCache:
 
 @dataclass(frozen=True)
 class UnrolledLSTMGradients:
-    """As `LSTMGradients`, padded; `directions` in the order of `LSTM.suffixes`."""
+    """Gradients of all that entered, padded; `directions` in the order of `LSTM.suffixes`."""
 
     parameters: dict[str, np.ndarray]
     dx: Shaped[np.ndarray, "T N I"]
@@ -133,10 +172,12 @@ def unrolled_lstm_forward(
     for layer, places in places_by_layer(config):
         outputs = []
         for k, reverse in places:
-            weights = config.cell_weights(parameters, config.suffixes[k])
-            own = _read(x, lengths, reverse)
-            y, cache = unrolled_forward(weights, own, h0[k], c0[k], lengths)
-            outputs.append(_read(y, lengths, reverse))
+            suffix = config.suffixes[k]
+            weights = config.cell_weights(parameters, suffix)
+            W_hr = config.projection(parameters, suffix)
+            inputs = _in_reading_order(x, lengths, reverse)
+            y, cache = unrolled_forward(config.cell, weights, W_hr, inputs, h0[k], c0[k], lengths)
+            outputs.append(_in_reading_order(y, lengths, reverse))
             caches.append(cache)
         x = np.concatenate(outputs, axis=2)
         if masks and layer + 1 < config.num_layers:
@@ -152,30 +193,36 @@ def unrolled_lstm_backward(
     dh_n: Shaped[np.ndarray, "layers N P"],
     dc_n: Shaped[np.ndarray, "layers N H"],
 ) -> UnrolledLSTMGradients:
-    """As `lstm_backward`, the top layer first."""
-    config, P, lengths = cache.config, cache.config.output_size, cache.directions[0].lengths
+    """Gradients of all that entered, as `lstm_backward`, from the top layer down."""
+    config, lengths = cache.config, cache.directions[0].lengths
+    P = config.output_size
     by_place: dict[int, UnrolledGradients] = {}
     parameters: dict[str, np.ndarray] = {}
     for layer, places in reversed(list(places_by_layer(config))):
         if cache.masks and layer + 1 < config.num_layers:
             dy = dy * cache.masks[layer]
-        below = []
-        for k, reverse in places:
-            own = dy[:, :, P:] if reverse else dy[:, :, :P]
-            own = _read(own, lengths, reverse)
-            g = unrolled_backward(own, cache.directions[k], dh_n[k], dc_n[k])
-            by_place[k] = g
-            parameters |= named_gradients(config, config.suffixes[k], g.weights)
-            below.append(_read(np.stack([step.dx for step in g.steps]), lengths, reverse))
-        dy = sum_of(below)
+        dx = []
+        for d, (k, reverse) in enumerate(places):
+            outputs = _in_reading_order(dy[:, :, d * P : (d + 1) * P], lengths, reverse)
+            gradients = unrolled_backward(outputs, cache.directions[k], dh_n[k], dc_n[k])
+            by_place[k] = gradients
+            parameters |= named_gradients(config, config.suffixes[k], gradients.weights)
+            inputs = np.stack([step.dx for step in gradients.steps])
+            dx.append(_in_reading_order(inputs, lengths, reverse))
+        dy = np.sum(dx, axis=0)
     directions = tuple(by_place[k] for k in sorted(by_place))
-    dh0, dc0 = np.stack([g.dh0 for g in directions]), np.stack([g.dc0 for g in directions])
+    dh0 = np.stack([gradients.dh0 for gradients in directions])
+    dc0 = np.stack([gradients.dc0 for gradients in directions])
     return UnrolledLSTMGradients(parameters, dy, dh0, dc0, directions)
 
 
-def _read(sequences: np.ndarray, lengths: np.ndarray, reverse: bool) -> np.ndarray:
-    """Each sequence [T, N, F] read from its own end, where reverse; padding stays."""
+def _in_reading_order(sequences: np.ndarray, lengths: np.ndarray, reverse: bool) -> np.ndarray:
+    """Sequences [T, N, F]; where reverse, each from its own last step to its first, padding last.
+
+    Applied twice, it gives back what it was given.
+    """
     if not reverse:
         return sequences
     t = np.arange(len(sequences))[:, None]
-    return np.take_along_axis(sequences, np.where(t < lengths, lengths - 1 - t, t)[:, :, None], 0)
+    source = np.where(t < lengths, lengths - 1 - t, t)
+    return np.take_along_axis(sequences, source[:, :, None], 0)

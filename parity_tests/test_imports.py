@@ -59,7 +59,7 @@ def test_the_torch_trace_calls_no_arithmetic_of_numpy_lstm(monkeypatch):
 
     from numpy_lstm import activations, language_model, loss, lstm
     from parity_tests.support.problems import random_problem
-    from torch_oracle.proof.trace import torch_trace
+    from torch_oracle.proof.torch_trace import torch_trace
 
     problem = random_problem(0, model=True)
     expected = torch_trace(problem)

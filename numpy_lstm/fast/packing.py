@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from numpy_lstm.errors import check
+from numpy_lstm.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ class Packing:
         """Number of real tokens."""
         return self.starts[-1]
 
+    @cached_property
+    def lengths(self) -> Int[np.ndarray, " N"]:
+        """Number of real steps of each sequence, in the order in which they were given."""
+        alive = np.array(self.batch_sizes)[:, None] > np.arange(self.N)
+        lengths = np.empty(self.N, np.int64)
+        lengths[self.order] = alive.sum(axis=0)
+        return lengths
+
     def rows(self, steps: range) -> slice:
         """Packed rows of consecutive steps."""
         return slice(self.starts[steps.start], self.starts[steps.stop])
@@ -49,7 +57,7 @@ class Packing:
                 yield range(first, t + 1)
                 first = t + 1
 
-    def runs(self, steps: range, tokens: int) -> Iterator[range]:
+    def blocks(self, steps: range, tokens: int) -> Iterator[range]:
         """Consecutive steps, cut where the batch size changes and after this many tokens."""
         for n, group in groupby(steps, key=self.batch_sizes.__getitem__):
             same = list(group)
@@ -91,20 +99,21 @@ def make_packing(T: int, N: int, lengths: Int[np.ndarray, " N"] | None = None) -
     Raises:
         InputError: no sequence, no step, or a length outside 1 .. T.
     """
-    check(T >= 1 and N >= 1, f"batch: expected at least one step and one sequence, got [{T}, {N}]")
+    if T < 1 or N < 1:
+        raise InputError(f"batch: expected at least one step and one sequence, got [{T}, {N}]")
     if lengths is None:
         return _full(T, N)
-    check(
-        isinstance(lengths, np.ndarray) and np.issubdtype(lengths.dtype, np.integer),
-        f"lengths: expected an array of integers, got {getattr(lengths, 'dtype', type(lengths))}",
-    )
-    check(lengths.shape == (N,), f"lengths: expected [N] = [{N}], got {list(lengths.shape)}")
+    if not isinstance(lengths, np.ndarray) or not np.issubdtype(lengths.dtype, np.integer):
+        kind = getattr(lengths, "dtype", type(lengths))
+        raise InputError(f"lengths: expected an array of integers, got {kind}")
+    if lengths.shape != (N,):
+        raise InputError(f"lengths: expected [N] = [{N}], got {list(lengths.shape)}")
     wrong = np.flatnonzero((lengths < 1) | (lengths > T))
-    check(
-        wrong.size == 0,
-        f"lengths: expected 1 to T = {T}, got {lengths[wrong[:1]]} at index {wrong[:1]};"
-        " leave out empty sequences",
-    )
+    if wrong.size > 0:
+        raise InputError(
+            f"lengths: expected 1 to T = {T}, got {lengths[wrong[:1]]} at index {wrong[:1]};"
+            " leave out empty sequences"
+        )
     if (lengths == T).all():
         return _full(T, N)
     order = np.argsort(-lengths, kind="stable")

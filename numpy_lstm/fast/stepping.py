@@ -3,39 +3,44 @@
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from numpy_lstm.config import LSTM, Parameters, State
 from numpy_lstm.errors import (
     InputError,
-    check,
     check_array,
     check_is_array,
     check_parameters,
     check_positive,
 )
-from numpy_lstm.fast.layer import Prepared, step_forward
-from numpy_lstm.lstm import LSTM, Parameters, State
+from numpy_lstm.fast.layer import step_forward
+from numpy_lstm.fast.recurrence import ForwardWeights, LayerWeights
 
 
-class LSTMCell:
-    """An LSTM's equations (1) to (7) and (19) to (21) for one step; states are the caller's.
+class LSTMStepper:
+    """All layers of an LSTM for one step at a time; the states are the caller's.
 
     Args:
-        config: sizes and options; all layers, one direction. Dropout does not act (evaluation).
+        config: sizes and options; torch's own cell, one direction. Dropout does not act
+            (evaluation).
         parameters: as `LSTM.parameter_shapes` says. They are copied: later changes are not seen.
 
     Raises:
-        InputError: parameters that do not fit, or a bidirectional LSTM.
+        InputError: parameters that do not fit, a bidirectional LSTM, or a variant.
     """
 
     def __init__(self, config: LSTM, parameters: Parameters) -> None:
-        check(
-            not config.bidirectional,
-            "bidirectional: expected False; the reverse direction needs the whole sequence",
-        )
+        if config.bidirectional:
+            raise InputError(
+                "bidirectional: expected False; the reverse direction needs the whole sequence"
+            )
+        if config.variant is not None:
+            raise InputError("variant: expected None; call the variant's own cell_forward")
         self._dtype = check_parameters(parameters, config.parameter_shapes())
         self._config = config
-        self._layers = [
-            Prepared(config.cell_weights(parameters, suffix)) for suffix in config.suffixes
-        ]
+        self._layers = []
+        for suffix in config.suffixes:
+            weights = config.cell_weights(parameters, suffix)
+            W_hr = config.projection(parameters, suffix)
+            self._layers.append(ForwardWeights(LayerWeights(*weights, W_hr)))
 
     def zero_state(self, N: int) -> State:
         """h and c of N sequences that begin."""
@@ -56,29 +61,38 @@ class LSTMCell:
         Raises:
             InputError: an input that does not fit.
         """
+        self._check_input(x)
+        N = len(x)
+        h, c = self._checked_state(state, N)
+        h_new = np.empty((len(h), h.shape[2], N), self._dtype)
+        c_new = np.empty((len(c), c.shape[2], N), self._dtype)
+        for k, weights in enumerate(self._layers):
+            step_forward(weights, x, h[k].T, c[k].T, h_new[k], c_new[k])
+            x = h_new[k].T
+        return x.copy(), (h_new.transpose(0, 2, 1), c_new.transpose(0, 2, 1))
+
+    def _check_input(self, x: np.ndarray) -> None:
         check_is_array("x", x)
-        config, N, I = self._config, len(x), self._config.input_size
-        if x.dtype.kind in "iu":
-            if x.ndim != 1 or not all(0 <= token < I for token in x.tolist()):
-                raise InputError(
-                    f"x (tokens): expected integers 0 to I - 1 = {I - 1} in an array [N], got {x}"
-                )
-        else:
-            check_array("x", x, (("N", N), ("I", I)), self._dtype)
+        I = self._config.input_size
+        if x.dtype.kind not in "iu":
+            check_array("x", x, (("N", len(x)), ("I", I)), self._dtype)
+        elif x.ndim != 1 or not all(0 <= token < I for token in x.tolist()):
+            raise InputError(
+                f"x (tokens): expected integers 0 to I - 1 = {I - 1} in an array [N], got {x}"
+            )
+
+    def _checked_state(self, state: State, N: int) -> State:
         h, c = state
-        L = config.num_layers
-        expected = ((L, N, config.output_size), (L, N, config.hidden_size))
-        check(
-            (h.shape, c.shape) == expected,
-            f"state: expected shapes {expected[0]} and {expected[1]}, got {h.shape} and {c.shape}",
-        )
-        check(
-            h.dtype == c.dtype == self._dtype,
-            f"state: expected dtype {self._dtype}, got {h.dtype} and {c.dtype}",
-        )
-        columns = np.empty((L, expected[0][2], N), self._dtype)
-        cells = np.empty((L, config.hidden_size, N), self._dtype)
-        for k, prepared in enumerate(self._layers):
-            step_forward(prepared, x, h[k].T, c[k].T, columns[k], cells[k])
-            x = columns[k].T
-        return x.copy(), (columns.transpose(0, 2, 1), cells.transpose(0, 2, 1))
+        L, config = self._config.num_layers, self._config
+        h_shape, c_shape = (L, N, config.output_size), (L, N, config.hidden_size)
+        if h.shape != h_shape or c.shape != c_shape:
+            raise InputError(
+                f"state: expected shapes {h_shape} and {c_shape}, got {h.shape} and {c.shape}"
+            )
+        if h.dtype != self._dtype or c.dtype != self._dtype:
+            raise InputError(f"state: expected dtype {self._dtype}, got {h.dtype} and {c.dtype}")
+        return h, c
+
+
+LSTMCell = LSTMStepper
+"""The former name of `LSTMStepper`, which has layers and is no cell; it goes with release 0.2."""

@@ -23,11 +23,12 @@ from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
 from torch_oracle.diagnose.faults.cell_faults import BACKWARD, ORDERS
 from torch_oracle.diagnose.faults.fault import Fault, faulty
 from torch_oracle.diagnose.injection import CannotEdit, Edit
-from torch_oracle.diagnose.replay import unrolled_trace
 from torch_oracle.diagnose.search import Diagnosis, diagnose
 from torch_oracle.proof.compare import Comparison, compare, deviations
+from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.random_problems import Sizes, loud, random_problem
-from torch_oracle.proof.trace import Problem, Trace, in_dtype, torch_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import Problem, Trace, in_dtype
 
 FORMS = {
     "layer": {},
@@ -64,7 +65,7 @@ class Plain:
 def faulty_trace(problem: Problem, faults: Sequence[Fault]) -> Trace:
     """The trace of the plain code with these faults; overflows are their own affair."""
     with faulty(faults), np.errstate(all="ignore"):
-        return unrolled_trace(problem)
+        return plain_trace(problem)
 
 
 @cache

@@ -22,6 +22,7 @@ from numpy_lstm.errors import check_not_negative, check_positive, one_line_error
 from numpy_lstm.roundoff import K
 from parity_tests.support.problems import random_problem
 from torch_oracle.proof.compare import Comparison, check_parity
+from torch_oracle.proof.torch_cells import TORCH_CELLS
 from torch_oracle.proof.trace import Problem
 
 SCALES = (0.05, 1.0, 8.0, 30.0, 1e3)
@@ -58,12 +59,16 @@ class Case:
 def random_options(rng: np.random.Generator, model: bool, H: int) -> dict[str, Any]:
     """Layers and biases for every problem; the other options for an LSTM alone."""
     options: dict[str, Any] = {"num_layers": int(rng.integers(1, 3))}
-    names = ("bias", "bias_pair", "bidirectional", "peephole", "coupled")
+    names = ("bias", "bias_pair", "bidirectional")
     flags = {name: bool(rng.integers(2)) for name in names}
     flags["bias"] |= bool(rng.integers(2))
     flags["bias_pair"] &= flags["bias"]
     if model:
         return options | {"bias_pair": flags["bias_pair"]}
+    variant = str(rng.choice(["none", *TORCH_CELLS]))
+    if variant == "layer_norm":
+        flags["bias_pair"] = False
+    options["variant"] = None if variant == "none" else variant
     dropout = float(rng.choice([0, 0.5])) if options["num_layers"] > 1 else 0.0
     proj_size = int(rng.integers(H)) * int(rng.integers(2))
     return options | flags | {"dropout": dropout, "proj_size": proj_size}

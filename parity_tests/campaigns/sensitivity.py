@@ -28,7 +28,9 @@ from numpy_lstm.roundoff import K
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
 from torch_oracle.proof.compare import Comparison, compare, deviations
-from torch_oracle.proof.trace import Problem, Trace, in_dtype, numpy_trace, torch_trace
+from torch_oracle.proof.numpy_trace import numpy_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import Problem, Trace, in_dtype
 
 FORWARD = ("i", "f", "g", "o")
 """Gate values, as `layer._advance` calls them."""

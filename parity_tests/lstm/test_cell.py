@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from numpy_lstm.cell import CellWeights, cell_backward, cell_forward
+from numpy_lstm.cell import cell_backward, cell_forward
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K, distance
 from parity_tests.support.problems import public_totals, random_problem
-from torch_oracle.diagnose.replay import unrolled_trace
 from torch_oracle.proof.compare import compare, deviations
-from torch_oracle.proof.trace import numpy_trace, torch_trace
+from torch_oracle.proof.numpy_trace import numpy_trace, plain_trace
+from torch_oracle.proof.torch_cells import TORCH_CELLS
+from torch_oracle.proof.torch_trace import torch_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -20,8 +21,9 @@ def test_cell_matches_torch_lstmcell_in_values_and_all_gradients(seed, dtype):
     W_ih, W_hh, b = (problem.parameters[k] for k in ("weight_ih_l0", "weight_hh_l0", "bias_l0"))
     x, dy = problem.x[0], problem.dh_n[0]
     h0, c0 = problem.h0[0], problem.c0[0]
-    (h, c), cache = cell_forward(CellWeights(W_ih, W_hh, b), x, h0, c0)
+    (h, c), cache = cell_forward((W_ih, W_hh, b), x, h0, c0)
     gradients = cell_backward(dy, problem.dc_n[0], cache)
+    dW_ih, dW_hh, db = gradients.weights
 
     reference = torch.nn.LSTMCell(5, 11, dtype=torch.from_numpy(x).dtype)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -36,26 +38,15 @@ def test_cell_matches_torch_lstmcell_in_values_and_all_gradients(seed, dtype):
     pairs = {
         "h": (h, h_t.detach()),
         "c": (c, c_t.detach()),
-        "dW_ih": (gradients.dW_ih, reference.weight_ih.grad),
-        "dW_hh": (gradients.dW_hh, reference.weight_hh.grad),
-        "db": (gradients.db, reference.bias_ih.grad),
+        "dW_ih": (dW_ih, reference.weight_ih.grad),
+        "dW_hh": (dW_hh, reference.weight_hh.grad),
+        "db": (db, reference.bias_ih.grad),
         "dx": (gradients.dx, leaves[0].grad),
         "dh_prev": (gradients.dh_prev, leaves[1].grad),
         "dc_prev": (gradients.dc_prev, leaves[2].grad),
     }
     distances = {name: distance(a, b.numpy()) for name, (a, b) in pairs.items()}
     assert max(distances.values()) <= K, distances
-    assert gradients.dW_hr is None
-    assert gradients.dW_ch is None
-
-
-def test_a_peephole_that_no_gate_would_read_is_an_error():
-    p = random_problem(0, sizes=(1, 2, 3, 4), peephole=True, coupled=True)
-    W_ih, W_hh, b = (p.parameters[k] for k in ("weight_ih_l0", "weight_hh_l0", "bias_l0"))
-    weights = CellWeights(W_ih, W_hh, b, W_ch=np.ones((3, 4)), coupled=True)
-    _, cache = cell_forward(weights, p.x[0], p.h0[0], p.c0[0])
-    with pytest.raises(ValueError, match="shorter"):
-        cell_backward(p.dh_n[0], p.dc_n[0], cache)
 
 
 OPTIONS = {
@@ -66,16 +57,14 @@ OPTIONS = {
     "bidirectional": {"bidirectional": True},
     "projection": {"proj_size": 2},
     "dropout": {"num_layers": 2, "dropout": 0.4},
-    "peepholes": {"peephole": True},
-    "coupled gates": {"coupled": True},
+    **{variant: {"variant": variant} for variant in TORCH_CELLS},
     "everything": {
         "num_layers": 2,
         "bidirectional": True,
         "proj_size": 1,
         "dropout": 0.3,
         "bias_pair": True,
-        "peephole": True,
-        "coupled": True,
+        "variant": "peephole",
     },
 }
 
@@ -86,7 +75,7 @@ def test_lstm_equals_the_cell_applied_step_by_step_for_every_option(seed, option
     sizes = tuple(int(n) for n in np.random.default_rng(seed).permutation([3, 4, 5, 6]))
     problem = random_problem(seed, sizes=sizes, **options)
     noise = deviations(problem, seed=seed)
-    cell, lstm = unrolled_trace(problem), numpy_trace(problem)
+    cell, lstm = plain_trace(problem), numpy_trace(problem)
     for actual, reference in ((cell, torch_trace(problem)), (lstm, cell)):
         comparison = compare(actual, reference, noise)
         assert comparison.first is None, comparison.first

@@ -18,7 +18,9 @@ from parity_tests.lstm.test_cell import OPTIONS
 from parity_tests.support.problems import public_totals, random_problem
 from torch_oracle.proof.compare import check_parity
 from torch_oracle.proof.nn_lstm import module_totals
-from torch_oracle.proof.trace import CONTRIBUTIONS, in_dtype, moved, numpy_trace, torch_trace
+from torch_oracle.proof.numpy_trace import numpy_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import CONTRIBUTIONS, in_dtype, moved
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -256,7 +258,7 @@ def test_a_step_that_does_not_fit_is_refused(call, message):
 
 
 def test_a_cell_keeps_its_own_copy_of_all_weights():
-    p = random_problem(1, sizes=(5, 3, 4, 6), proj_size=2, peephole=True)
+    p = random_problem(1, sizes=(5, 3, 4, 6), proj_size=2)
     cell = LSTMCell(p.config, p.parameters)
     before, _ = cell.step(p.x[0], (p.h0, p.c0))
     for parameter in p.parameters.values():

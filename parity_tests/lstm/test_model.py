@@ -177,7 +177,7 @@ def test_the_dtype_of_the_parameters_decides_all_arithmetic(dtype):
         model, parameters, batch.inputs, batch.targets, batch.lengths
     )
     gradients = language_model_backward(1.0, cache)
-    arrays = [outputs.losses, outputs.h_n, cache.logits, gradients.dh0, gradients.dlogits]
+    arrays = [outputs.losses, outputs.h_n, outputs.logits, gradients.dh0, gradients.dlogits]
     assert {array.dtype for array in (*arrays, *gradients.parameters.values())} == {np.dtype(dtype)}
 
 
@@ -203,13 +203,14 @@ def test_nothing_is_kept_for_inspection_unless_asked_for():
     gradients = language_model_backward(1.0, cache)
     tokens = {k.removeprefix("lstm."): v for k, v in p.parameters.items() if k.startswith("lstm.")}
     (y, *_), dense = lstm_forward(p.config.lstm, tokens, p.x)
-    caches = (cache.lstm, predict(p.config, p.parameters, p.x).lstm, dense)
+    caches = (cache.lstm, dense.run)
     segments = [s for one in caches for layer in one.layers for s in layer.segments]
-    assert [run.a for segment in segments for run in segment.runs] == [None] * len(segments)
-    layers = (*gradients.layers, *lstm_backward(y, dense).layers)
+    assert [b.a for segment in segments for b in segment.blocks] == [None] * len(segments)
+    packed = packed_backward(dense.packing.pack(y), dense.run)
+    layers = (*gradients.layers, *packed.layers)
     assert [layer.steps for layer in layers] == [None] * 4
     assert gradients.layers[0].dx is None
-    assert packed_backward(cache.y, cache.lstm, need_dx=False).dx is None
+    assert packed_backward(cache.head.y, cache.lstm, need_dx=False).dx is None
 
 
 def test_gradients_of_each_layer_and_direction_are_returned_in_the_order_of_the_states():
@@ -276,7 +277,7 @@ def test_state_carried_over_a_cut_is_the_uncut_run():
 PROBLEM = random_problem(4, sizes=(3, 2, 5, 8))
 DEEP = random_problem(4, sizes=(3, 2, 5, 8), num_layers=2, dropout=0.5)
 WIDE = random_problem(
-    4, sizes=(3, 2, 5, 8), num_layers=2, bidirectional=True, proj_size=3, peephole=True
+    4, sizes=(3, 2, 5, 8), num_layers=2, bidirectional=True, proj_size=3, variant="peephole"
 )
 MODEL = random_problem(4, model=True, sizes=(3, 2, 5, 8))
 
@@ -557,7 +558,7 @@ def test_what_does_not_fit_is_refused_in_one_exact_sentence(case):
 
 UNTYPED = {
     "flag that is a number": (
-        lambda: LSTM(3, 4, coupled=1),
+        lambda: LSTM(3, 4, variant="coupled_gates"),
         "coupled: expected True or False, got 1",
     ),
     "tokens in a list": (

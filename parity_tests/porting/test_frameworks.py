@@ -92,8 +92,8 @@ _TWO = {"num_layers": 2}
 _PAIR = {"bias_pair": True}
 CASES = (
     Case("numpy-lstm", "numpy", numpy_lstm_forward, options={**_BOTH, "proj_size": P}),
-    Case("numpy-lstm", "numpy", numpy_lstm_forward, options={**_BOTH, "peephole": True}),
-    Case("numpy-lstm", "numpy", numpy_lstm_forward, options={"peephole": True, "coupled": True}),
+    Case("numpy-lstm", "numpy", numpy_lstm_forward, options={**_BOTH, "variant": "peephole"}),
+    Case("numpy-lstm", "numpy", numpy_lstm_forward, options={"variant": "coupled_peephole"}),
     Case("seed", "numpy", equations),
     Case("torch", "torch", nn_lstm, options={**_BOTH, **_PAIR, "proj_size": P}),
     Case("torch", "torch", nn_lstm, options={"bias": False}),

@@ -24,7 +24,8 @@ from numpy_lstm.training.loop import train
 from numpy_lstm.training.vocabulary import Vocabulary
 from parity_tests.support.problems import random_parameters, random_problem
 from torch_oracle.proof.compare import deviations
-from torch_oracle.proof.trace import in_dtype, torch_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import in_dtype
 from torch_oracle.weights import language_models
 from torch_oracle.weights.language_models import TorchLanguageModel, from_torch, generate, to_torch
 from torch_oracle.weights.pt_files import pt_bytes, read_pt, to_array, to_tensor

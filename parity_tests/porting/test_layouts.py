@@ -144,7 +144,7 @@ def test_what_has_no_place_is_named_all_at_once():
         "equinox has no place for: bidirectional (one direction only); proj_size = 2 (no"
         " projection)"
     )
-    assert refusal(model(peephole=True, coupled=True), "torch") == (
+    assert refusal(model(variant="coupled_peephole"), "torch") == (
         "torch has no place for: peephole (no peepholes); coupled (f = 1 - i is unknown)"
     )
     facts = RuntimeFacts(activations=("hard_sigmoid(0.2, 0.5)", "tanh", "tanh"))

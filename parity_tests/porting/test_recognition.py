@@ -8,7 +8,7 @@ import pytest
 
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
+from numpy_lstm.porting.layouts.arrangement import VARIANTS, to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.layout import Layout
@@ -37,8 +37,10 @@ def random_model(row: Layout, rng: np.random.Generator) -> CanonicalLSTM:
         bias=row.bias_required or bool(rng.random() < 0.8),
         bidirectional=row.both_directions and bool(rng.random() < 0.5),
         proj_size=int(rng.integers(1, H)) if row.holds("W_hr") and rng.random() < 0.3 else 0,
-        peephole=row.holds("W_ch") and bool(rng.random() < 0.3),
-        coupled=row.coupled and bool(rng.random() < 0.3),
+        variant=VARIANTS[
+            row.holds("W_ch") and bool(rng.random() < 0.3),
+            row.coupled and bool(rng.random() < 0.3),
+        ],
     )
     config = replace(config, bias_pair=config.bias and row.bias_pair)
     dtype = rng.choice([np.float32, np.float64])

@@ -10,8 +10,10 @@ from numpy_lstm.fast import layer
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
-from torch_oracle.proof.compare import Comparison, check_parity, compare, deviations, order
-from torch_oracle.proof.trace import Problem, Trace, in_dtype, moved, numpy_trace, torch_trace
+from torch_oracle.proof.compare import Comparison, check_parity, compare, deviations
+from torch_oracle.proof.numpy_trace import numpy_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import Problem, Trace, in_dtype, moved, order
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -161,7 +163,7 @@ def test_inputs_move_by_one_to_two_roundoffs_of_themselves_and_parameters_by_hal
 
 def one_unit(dtype: type) -> Problem:
     """Coupled gates of one unit, one sequence, one step: da_i holds the one number g - c_prev."""
-    problem = random_problem(0, dtype=dtype, sizes=(1, 1, 1, 1), coupled=True)
+    problem = random_problem(0, dtype=dtype, sizes=(1, 1, 1, 1), variant="coupled")
     (g,) = torch_trace(problem).steps["g"].ravel()
     problem.c0[...] = g * (1 - 64 * np.finfo(dtype).eps)
     return problem

@@ -15,6 +15,7 @@ from numpy_lstm.roundoff import K, distance
 from parity_tests.support.problems import public_totals, random_problem
 from torch_oracle.proof.compare import check_parity, deviations
 from torch_oracle.proof.nn_lstm import module_totals
+from torch_oracle.proof.torch_cells import TORCH_CELLS
 from torch_oracle.proof.trace import Problem, contribution
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -129,25 +130,26 @@ def draws(draw) -> dict:
     """Arguments of `random_problem`."""
     sizes = tuple(draw(st.integers(1, high)) for high in (6, 4, 4, 5))
     H, layers, bias = sizes[3], draw(st.integers(1, 3)), draw(st.booleans())
+    variant = draw(st.sampled_from([None, *TORCH_CELLS]))
+    has_bias = bias and variant != "layer_norm"
     return {
         "seed": draw(st.integers(0, 2**32 - 1)),
         "dtype": draw(st.sampled_from([np.float32, np.float64])),
         "sizes": sizes,
         "num_layers": layers,
         "bias": bias,
-        "bias_pair": bias and draw(st.booleans()),
+        "bias_pair": has_bias and draw(st.booleans()),
         "bidirectional": draw(st.booleans()),
         "proj_size": draw(st.sampled_from([0, *range(1, H)])),
         "dropout": draw(st.sampled_from([0.0, 0.5])) if layers > 1 else 0.0,
-        "peephole": draw(st.booleans()),
-        "coupled": draw(st.booleans()),
+        "variant": variant,
     }
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(draws())
 def test_all_options_at_once_match_autograd_through_lstmcell_at_every_step(draw):
-    """With peepholes or coupled gates, which LSTMCell lacks, through single torch operations."""
+    """Variants, which LSTMCell lacks, through single torch operations."""
     problem = problem_of(draw)
     comparison = check_parity(problem)
     assert comparison.first is None, str(comparison.first)
@@ -156,7 +158,7 @@ def test_all_options_at_once_match_autograd_through_lstmcell_at_every_step(draw)
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(draws(), st.booleans(), st.booleans())
 def test_all_options_of_torch_at_once_match_nn_lstm(draw, batch_first, full):
-    draw |= {"peephole": False, "coupled": False, "dropout": 0.0, "batch_first": batch_first}
+    draw |= {"variant": None, "dropout": 0.0, "batch_first": batch_first}
     problem = problem_of(draw)
     if full:
         problem.lengths[...] = len(problem.x)

@@ -5,14 +5,15 @@ import re
 import numpy as np
 import pytest
 
-from numpy_lstm import cell, loss, lstm
-from numpy_lstm.fast import layer
+from numpy_lstm import cell, loss
+from numpy_lstm.fast import layer, recurrence, stack
+from numpy_lstm.variants import coupled, peephole
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
 from torch_oracle.diagnose.injection import CannotEdit
-from torch_oracle.diagnose.replay import unrolled_trace
 from torch_oracle.proof.compare import Comparison, check_parity, compare, deviations
-from torch_oracle.proof.trace import torch_trace
+from torch_oracle.proof.numpy_trace import plain_trace
+from torch_oracle.proof.torch_trace import torch_trace
 
 T = 7
 SIZES = (T, 5, 6, 9)
@@ -20,52 +21,51 @@ SIZES = (T, 5, 6, 9)
 SEED_BUGS = {
     # name: function, right, wrong, the tensor and the step that show it first
     "indices shifted: c_t for c_prev": (
-        layer._factors,
-        "c_prev = run.gates, run.c[:-1]",
-        "c_prev = run.gates, run.c[1:]",
+        recurrence.backward_factors,
+        "block.c[:-1]",
+        "block.c[1:]",
         ("da_f", T - 1),
     ),
     "indices shifted: h_t for h_prev": (
         layer.weight_gradients,
-        "h_prev = _previous(packing, segment)",
-        "h_prev = segment.h[:, -da.shape[1] :]",
+        "states_read(cache.packing, segment).T",
+        "segment.h[:, -da.shape[1] :].T",
         ("dW_hh", T - 1),
     ),
     "tanh twice in the cell path": (
-        layer._factors,
-        "squares = gates[:, 3:] * gates[:, 3:]",
-        "squares = np.stack([gates[:, 3], np.tanh(gates[:, 4])], axis=1) ** 2",
+        recurrence.backward_factors,
+        "squares = block.gates[:, 3:] * block.gates[:, 3:]",
+        "squares = np.stack([g, np.tanh(tanh_c)], axis=1) ** 2",
         ("dc", T - 1),
     ),
     "derivative missing in f": (
-        layer._factors,
-        "np.multiply(slopes[:, 0], c_prev, out=factors[:, 2])",
-        "factors[:, 2] = c_prev",
+        recurrence.backward_factors,
+        "np.multiply(f_slope, block.c[:-1], out=factors[:, 2])",
+        "factors[:, 2] = block.c[:-1]",
         ("da_f", T - 1),
     ),
     "sigmoid(f) for its derivative": (
-        layer._factors,
-        "np.multiply(slopes[:, 0], c_prev, out=factors[:, 2])",
-        "factors[:, 2] = c_prev / (1 + np.exp(-gates[:, 0]))",
+        recurrence.backward_factors,
+        "np.multiply(f_slope, block.c[:-1], out=factors[:, 2])",
+        "factors[:, 2] = block.c[:-1] / (1 + np.exp(-f))",
         ("da_f", T - 1),
     ),
     "derivative of an activated value": (
-        layer._factors,
-        "factors[:, 0] = gates[:, 0]",
-        "slopes[:, 1] = (lambda s: s * (1 - s))(1 / (1 + np.exp(-gates[:, 1])));"
-        " factors[:, 0] = gates[:, 0]",
+        recurrence.backward_factors,
+        "np.multiply(i_slope, g, out=factors[:, 1])",
+        "factors[:, 1] = (lambda s: s * (1 - s))(1 / (1 + np.exp(-i))) * g",
         ("da_i", T - 1),
     ),
     "carry dh_next never propagated": (
-        layer._run_backward,
-        "np.matmul(W_hh_T, da_t, out=dh_next)",
+        recurrence.block_backward,
+        "np.matmul(weights.W_hh_T, da_t, out=dh_next)",
         "dh_next[...] = 0",
         ("dh", T - 2),
     ),
     "carry dc_next never propagated": (
-        layer._run_backward,
-        "np.copyto(da_out, da_t)",
-        "np.copyto(da_out, da_t); d[0] = 0",
+        recurrence.block_backward,
+        "np.copyto(da[k], da_t)",
+        "np.copyto(da[k], da_t); dc_prev[...] = 0",
         ("dc", T - 2),
     ),
     "loss scaled by V": (
@@ -75,15 +75,15 @@ SEED_BUGS = {
         ("dlogits", T - 1),
     ),
     "gates i and f swapped in the forward pass": (
-        layer._advance,
-        "sigmoids, f, i, o, g, tanh_c = gates",
-        "sigmoids, i, f, o, g, tanh_c = gates",
+        recurrence.advance,
+        "f, i, o, g, tanh_c = gates",
+        "i, f, o, g, tanh_c = gates",
         ("c", 0),
     ),
     "one per cent off in one gate's gradient": (
-        layer._factors,
-        "np.multiply(slopes[:, 2], gates[:, 4], out=factors[:, K])",
-        "np.multiply(slopes[:, 2] * 1.01, gates[:, 4], out=factors[:, K])",
+        recurrence.backward_factors,
+        "np.multiply(o_slope, tanh_c, out=factors[:, 4])",
+        "np.multiply(o_slope * 1.01, tanh_c, out=factors[:, 4])",
         ("da_o", T - 1),
     ),
 }
@@ -124,56 +124,56 @@ def test_the_code_is_whole_again_after_planting():
 OPTION_BUGS = {
     # name: function, right, wrong, options, the tensor that shows it first
     "gradients of the reverse direction not mirrored": (
-        lstm.packed_backward,
-        "own[packing.reversal] if reverse else own",
-        "own",
+        stack.packed_backward,
+        "_in_reading_order(dy[:, d * P : (d + 1) * P], packing, reverse)",
+        "dy[:, d * P : (d + 1) * P]",
         {"bidirectional": True},
         "dh_l0_reverse",
     ),
     "dropout forgotten in the backward pass": (
-        lstm.packed_backward,
+        stack.packed_backward,
         "dy = dy * packing.pack(cache.masks[layer])",
         "pass",
         {"num_layers": 2, "dropout": 0.5},
         "dh",
     ),
     "directions' input gradients not summed": (
-        lstm.packed_backward,
-        "part_dx if dx is None else dx + part_dx",
-        "part_dx",
+        stack.packed_backward,
+        "part if dx is None else dx + part",
+        "part",
         {"bidirectional": True},
         "dx",
     ),
     "peepholes of i and f swapped": (
-        layer._run_backward,
-        "w.W_ch[:-1, :, None]",
-        "w.W_ch[-2::-1, :, None]",
-        {"peephole": True},
+        peephole.cell_backward,
+        "da_i * p_i + da_f * p_f",
+        "da_i * p_f + da_f * p_i",
+        {"variant": "peephole"},
         "dc",
     ),
     "output peephole left out of dc": (
-        layer._run_backward,
-        "dc_t += d[K] * w.W_ch[-1][:, None]",
-        "pass",
-        {"peephole": True},
+        peephole.cell_backward,
+        " + da_o * p_o",
+        "",
+        {"variant": "peephole"},
         "dc",
     ),
     "coupled gate without its second path": (
-        layer._factors,
-        "gates[:, 3] - c_prev",
-        "gates[:, 3]",
-        {"coupled": True},
+        coupled.cell_backward,
+        "(g - c_prev)",
+        "g",
+        {"variant": "coupled"},
         "da_i",
     ),
     "projection's own gradient with h for m": (
         layer.weight_gradients,
-        "run.gates[:, 2] * run.gates[:, 4]",
-        "run.gates[:, 2] * run.c[1:]",
+        "block.gates[:, 2] * block.gates[:, 4]",
+        "block.gates[:, 2] * block.c[1:]",
         {"proj_size": 4},
         "dW_hr",
     ),
     "final cell gradient dropped where a sequence ends early": (
-        layer._widen,
+        layer._with_ending,
         "final[carry.shape[1] : n].T",
         "final[carry.shape[1] : n].T * (carry.shape[1] == 0)",
         {},
@@ -194,14 +194,14 @@ def test_a_bug_planted_into_an_option_is_found(bug):
 
 
 CELL_BUGS = [
-    ("dc * k.g\n", "dc * k.i\n", "da_i"),
-    ("dc = dc_next + dm * k.o", "dc = dm * k.o", "dc"),
-    ("dc = dc_next + dm * k.o", "dc = dc_next + dm * k.i", "dc"),
-    ("dc * k.c_prev", "dc * k.c", "da_f"),
-    ("dh_prev=da @ w.W_hh", "dh_prev=da_i @ w.W_hh[: k.c.shape[1]]", "dh"),
-    ("dc_prev = dc * k.f", "dc_prev = dc", "dc"),
-    ("dW_hh=da.T @ k.h_prev", "dW_hh=2 * da.T @ k.h_prev", "dW_hh"),
-    ("db=da.sum(axis=0)", "db=da.mean(axis=0)", "db"),
+    ("da_i = dc * g", "da_i = dc * i", "da_i"),
+    ("dc = dc_next + dh * o", "dc = dh * o", "dc"),
+    ("dc = dc_next + dh * o", "dc = dc_next + dh * i", "dc"),
+    ("dc * c_prev", "dc * c", "da_f"),
+    ("dh_prev = da @ W_hh", "dh_prev = da_i @ W_hh[: c.shape[1]]", "dh"),
+    ("dc_prev = dc * f", "dc_prev = dc", "dc"),
+    ("dW_hh = da.T @ h_prev", "dW_hh = 2 * da.T @ h_prev", "dW_hh"),
+    ("db = da.sum(axis=0)", "db = da.mean(axis=0)", "db"),
 ]
 
 
@@ -210,12 +210,12 @@ def test_a_bug_in_the_specification_is_found_too(right, wrong, tensor):
     problem = random_problem(1, sizes=SIZES)
     noise = deviations(problem)
     with planted(cell.cell_backward, right, wrong):
-        comparison = compare(unrolled_trace(problem), torch_trace(problem), noise)
+        comparison = compare(plain_trace(problem), torch_trace(problem), noise)
     assert comparison.first is not None
     assert comparison.first.tensor == tensor
 
 
 def test_planting_refuses_a_line_that_is_not_there():
     with pytest.raises(CannotEdit, match="stands 0 times"):
-        with planted(lstm.packed_backward, "no such line", ""):
+        with planted(stack.packed_backward, "no such line", ""):
             pass

@@ -29,7 +29,8 @@ from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from parity_tests.support.problems import random_parameters
-from torch_oracle.proof.trace import Problem, torch_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import Problem
 
 FOLDER = Path(__file__).parents[1] / "vectors"
 T, N, I, H, P = 4, 2, 3, 5, 4
@@ -46,7 +47,7 @@ def model_for(row: Layout, rng: np.random.Generator) -> CanonicalLSTM:
         bias_pair=row.bias_pair,
         bidirectional=row.both_directions,
         proj_size=P if row.holds("W_hr") else 0,
-        peephole=row.holds("W_ch"),
+        variant="peephole" if row.holds("W_ch") else None,
     )
     parameters = random_parameters(config.parameter_shapes(), rng, np.float64, scale=2.0)
     told = {"stored": 0.0, "told": 1.5}.get(str(row.forget_bias), row.forget_bias)

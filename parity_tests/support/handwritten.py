@@ -34,7 +34,7 @@ def our_model(weights, tokens, targets, h0, c0, lengths):
     g = language_model_backward(1 / int(lengths.sum()), cache)
     states = {"h_n": outputs.h_n[0], "c_n": outputs.c_n[0], "dh0": g.dh0[0], "dc0": g.dc0[0]}
     losses = cache.packing.unpack(outputs.losses)
-    logits, dlogits = cache.packing.unpack(cache.logits), cache.packing.unpack(g.dlogits)
+    logits, dlogits = cache.packing.unpack(outputs.logits), cache.packing.unpack(g.dlogits)
     more = {"losses": losses, "logits": logits, "dlogits": dlogits}
     return {"loss": outputs.losses.mean()} | states | more | g.parameters
 

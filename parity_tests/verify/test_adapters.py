@@ -12,7 +12,7 @@ import torch
 from numpy_lstm.errors import InputError
 from parity_tests.support import handwritten
 from parity_tests.support.problems import random_problem
-from torch_oracle.proof.trace import numpy_trace
+from torch_oracle.proof.numpy_trace import numpy_trace
 from torch_oracle.verify.adapters import adapter, adapter_of, load
 from torch_oracle.verify.hand_layouts import ColumnVectors, GatePairs, Stacked
 from torch_oracle.verify.results import Complaint

@@ -1,5 +1,6 @@
 """Break the real code, line by line, to see that whoever judges it objects."""
 
+import ast
 import inspect
 import re
 import textwrap
@@ -71,7 +72,15 @@ def injected(edits: Sequence[Edit]) -> Iterator[None]:
 
 @cache
 def _source(function: FunctionType) -> str:
-    return textwrap.dedent(inspect.getsource(function))
+    """The function's source without its docstring, in which the equations stand once more."""
+    source = textwrap.dedent(inspect.getsource(function))
+    definition = ast.parse(source).body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    if ast.get_docstring(definition) is None:
+        return source
+    docstring, lines = definition.body[0], source.splitlines(keepends=True)
+    del lines[docstring.lineno - 1 : docstring.end_lineno]
+    return "".join(lines)
 
 
 @cache

@@ -22,10 +22,12 @@ from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
 from torch_oracle.diagnose.faults.cell_faults import ORDERS
 from torch_oracle.diagnose.faults.fault import Fault, faulty
 from torch_oracle.diagnose.injection import CannotEdit
-from torch_oracle.diagnose.replay import slope, unrolled_trace
-from torch_oracle.proof.compare import deviations, order
+from torch_oracle.diagnose.replay import slope
+from torch_oracle.proof.compare import deviations
+from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.random_problems import Sizes, loud
-from torch_oracle.proof.trace import Problem, Trace, torch_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import Problem, Trace, order
 from torch_oracle.proof.witnesses import differentiable, gradient_name
 
 NAMING = 1000.0
@@ -155,7 +157,7 @@ class _Probe:
         if not len(hypothesis):
             return self.expected
         with faulty(hypothesis.faults), np.errstate(all="ignore"):
-            return facts(unrolled_trace(self.problem))
+            return facts(plain_trace(self.problem))
 
     def _exact(self, hypothesis: _Hypothesis) -> dict[str, float]:
         """Distance of each gradient from that of the faulty forward pass, along one direction.

@@ -22,8 +22,8 @@ from torch_oracle.diagnose import terminal as diagnosis_report
 from torch_oracle.diagnose.faults.catalogue import LEGEND
 from torch_oracle.diagnose.injection import Edit
 from torch_oracle.diagnose.search import Diagnosis
-from torch_oracle.proof.compare import Comparison, order
-from torch_oracle.proof.trace import Trace
+from torch_oracle.proof.compare import Comparison
+from torch_oracle.proof.trace import Trace, order
 from torch_oracle.verify.results import Complaint
 from torch_oracle.verify.terminal import shown
 from torch_oracle.verify.verification import Result, Verification, sentence

@@ -1,15 +1,16 @@
 """The ways in which torch computes a step for the trace: exactly as users do, and with noise.
 
-`Kernel` is the reference: nn.LSTMCell and autograd; for peepholes and coupled gates, which torch
-lacks, its single operations and autograd. `Noisy` measures how much of a difference means nothing.
-It computes the same with every activation moved by one to two units of roundoff, at random, forward
-and in the derivative that is taken from it. (Moving the inputs alone would not do: a saturated gate
-hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
+`Kernel` is the reference: nn.LSTMCell and autograd. For variants, which torch lacks, `Exact` gives
+its single operations (`torch_cells.py` composes them). `Noisy` measures how much of a difference
+means nothing. It computes the same with every activation moved by one to two units of roundoff, at
+random, forward and in the derivative that is taken from it. (Moving the inputs alone would not do:
+a saturated gate hardly feels its input, and yet the last digit of g decides 1 - g^2.) It is Monte
 Carlo arithmetic (Parker 1997) with the noise where LSTM implementations legitimately differ.
 
 `numpy_lstm.roundoff.Noise` draws it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,6 +41,10 @@ class Exact:
         """1 - i of coupled gates."""
         return 1 - i
 
+    def standardised(self, v: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """Values [N, H] with mean 0 and deviation 1 over the units."""
+        return functional.layer_norm(v, v.shape[1:], eps=epsilon)
+
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [N, V]."""
         return functional.log_softmax(logits, dim=1)
@@ -59,15 +64,16 @@ class Kernel:
             self._cell.weight_hh.zero_()
         self._cell.requires_grad_(False)
 
-    def cell(self, a: torch.Tensor, c_prev: torch.Tensor) -> Tensors:
-        """i, f, g, o, c and m = o tanh(c) from a [N, 4H] and c_prev [N, H].
+    def cell(self, blocks: Sequence[torch.Tensor], c_prev: torch.Tensor) -> Tensors:
+        """All values of a step from its pre-activations a_i, a_f, a_g, a_o and c_prev [N, H].
 
-        The kernel does not return its gates; they are recomputed from a.
+        `m` is o tanh(c). The kernel does not return its gates; they are recomputed.
         """
-        m, c = self._cell(a, (torch.zeros_like(c_prev), c_prev))
-        i, f, g, o = a.detach().chunk(4, dim=1)
-        gates = {"i": i.sigmoid(), "f": f.sigmoid(), "g": g.tanh(), "o": o.sigmoid()}
-        return gates | {"c": c, "m": m}
+        m, c = self._cell(torch.cat(list(blocks), dim=1), (torch.zeros_like(c_prev), c_prev))
+        a_i, a_f, a_g, a_o = blocks
+        values = {"a_i": a_i, "a_f": a_f, "a_g": a_g, "a_o": a_o, "c": c, "m": m}
+        values |= {name: values[f"a_{name}"].detach().sigmoid() for name in "ifo"}
+        return values | {"g": a_g.detach().tanh()}
 
 
 class Noisy:
@@ -100,6 +106,19 @@ class Noisy:
         exact = 1 - i.detach()
         return _FromOutput.apply(i, self._computed(exact, exact), -torch.ones_like(exact))
 
+    def standardised(self, v: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """Values [N, H] with mean 0 and deviation 1 over the units.
+
+        The noise is that of the values' own scale, which subtracting the mean cancels.
+        """
+        centred = v - v.mean(dim=1, keepdim=True)
+        deviation = (centred.pow(2).mean(dim=1, keepdim=True) + epsilon).sqrt()
+        exact = centred / deviation
+        scale = v.abs().amax(dim=1, keepdim=True) / deviation
+        with torch.no_grad():
+            move = self._computed(exact.detach(), scale.detach()) - exact
+        return exact + move
+
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [N, V].
 
@@ -111,34 +130,6 @@ class Noisy:
 
 
 Arithmetic = Exact | Noisy
-
-
-def composed_cell(
-    arithmetic: Arithmetic,
-    a: torch.Tensor,
-    c_prev: torch.Tensor,
-    peephole: torch.Tensor | None,
-    coupled: bool,
-) -> Tensors:
-    """The cell from single operations, for autograd: noisy, or with options that torch lacks.
-
-    Returns what `Kernel.cell` does; with peepholes, a_i, a_f and a_o too, which then differ from
-    the blocks of a.
-    """
-    a_i, *a_f, a_g, a_o = a.chunk(3 if coupled else 4, dim=1)
-    if peephole is not None:
-        a_i = a_i + peephole[0] * c_prev
-        a_f = [block + peephole[1] * c_prev for block in a_f]
-    i, g = arithmetic.sigmoid(a_i), arithmetic.tanh(a_g)
-    f = arithmetic.complement(i) if coupled else arithmetic.sigmoid(a_f[0])
-    c = f * c_prev + i * g
-    if peephole is not None:
-        a_o = a_o + peephole[-1] * c
-    o = arithmetic.sigmoid(a_o)
-    values = {"i": i, "f": f, "g": g, "o": o, "c": c, "m": o * arithmetic.tanh(c)}
-    if peephole is not None:
-        values |= {"a_i": a_i, "a_o": a_o} | dict(zip(["a_f"], a_f, strict=False))
-    return values
 
 
 class _FromOutput(torch.autograd.Function):

@@ -1,22 +1,15 @@
 """Is it equal? Traces compared in units of roundoff, and where two runs part first."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from numpy_lstm.roundoff import K, Noise, amplitude, distances
-from torch_oracle.proof.trace import (
-    CONTRIBUTIONS,
-    GRADIENTS,
-    VALUES,
-    Problem,
-    Trace,
-    in_dtype,
-    numpy_trace,
-    torch_trace,
-)
+from torch_oracle.proof.numpy_trace import numpy_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import Problem, Trace, in_dtype, order
 
 ARGUMENTS = ("a_i", "a_f", "a_g", "a_o", "c", "logits")
 """What sigmoid, tanh and softmax are taken of."""
@@ -72,35 +65,6 @@ class Comparison:
             worst[name].append(distance)
         judged = {name: [d for d in far if not np.isnan(d)] for name, far in worst.items()}
         return {name: float(max(far)) for name, far in judged.items() if far}
-
-
-def order(trace: Trace) -> Iterator[tuple[str, int | None]]:
-    """Every (tensor, step) in the order of computation: values forward, gradients backward.
-
-    Layer by layer; the first layer's names are plain, those of others end in `_l0_reverse` and so
-    on (`trace.label`).
-    """
-    labels = [name[1:] for name in trace.steps if name.startswith("h")]
-    forward = range(len(trace.steps["h"]))
-    backward = forward[::-1]
-    names = list(CONTRIBUTIONS.values())
-    for label in labels:
-        yield from _existing(trace, forward, [name + label for name in VALUES])
-    yield from _existing(trace, forward, ("logits", "loss"))
-    ends = [name for name in ("y", "h_n", "c_n", "loss") if name in trace.totals]
-    yield from ((name, None) for name in ends)
-    yield from _existing(trace, backward, ("dlogits", "dW_v", "db_v"))
-    for label in reversed(labels):
-        layer = [name + label for name in (*GRADIENTS, *names[:-2])]
-        yield from _existing(trace, backward, layer)
-    yield from ((name, None) for name in trace.totals if name not in ends)
-
-
-def _existing(
-    trace: Trace, steps: Iterable[int], names: Iterable[str]
-) -> Iterator[tuple[str, int]]:
-    names = [name for name in names if name in trace.steps]
-    return ((name, t) for t in steps for name in names)
 
 
 def compare(
@@ -229,7 +193,7 @@ def _moves(
     return {name: np.asarray((array - exact[name]) / amplitude) for name, array in twin.items()}
 
 
-def judge(
+def judge_trace(
     actual: Trace, problem: Problem, *, seed: int = 0, twins: int = TWINS, partial: bool = False
 ) -> Comparison:
     """Compare somebody's trace of a problem with torch's.
@@ -256,8 +220,8 @@ def judge(
 
 
 def check_parity(problem: Problem, *, seed: int = 0, twins: int = TWINS) -> Comparison:
-    """`judge` of the hand-written code."""
-    return judge(numpy_trace(problem), problem, seed=seed, twins=twins)
+    """`judge_trace` of the hand-written code."""
+    return judge_trace(numpy_trace(problem), problem, seed=seed, twins=twins)
 
 
 def plain(value: Any) -> Any:

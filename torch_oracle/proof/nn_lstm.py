@@ -8,17 +8,18 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from numpy_lstm.lstm import LSTM
-from torch_oracle.proof.trace import Problem, contribution, gradient
+from torch_oracle.proof.torch_trace import gradient
+from torch_oracle.proof.trace import Problem, contribution
 
 
 def torch_lstm(config: LSTM, parameters: Mapping[str, np.ndarray]) -> nn.LSTM:
     """nn.LSTM with copies of the weights; a single bias becomes bias_ih, with bias_hh zero.
 
     Raises:
-        ValueError: peepholes or coupled gates, which torch lacks.
+        ValueError: a variant, which torch lacks.
     """
-    if config.peephole or config.coupled:
-        raise ValueError("torch.nn.LSTM has neither peepholes nor coupled gates")
+    if config.variant is not None:
+        raise ValueError(f"torch.nn.LSTM has no variants, such as {config.variant!r}")
     tensors = {name: torch.from_numpy(array) for name, array in parameters.items()}
     for suffix in config.suffixes if config.bias and not config.bias_pair else ():
         tensors[f"bias_ih{suffix}"] = tensors.pop(f"bias{suffix}")

@@ -19,7 +19,8 @@ from numpy_lstm.roundoff import K, distances
 from torch_oracle.lockstep.follow import norm_roundoffs, torch_clip, torch_optimizer
 from torch_oracle.proof.compare import TWINS, deviations, plain
 from torch_oracle.proof.lstmcell_model import Oracle
-from torch_oracle.proof.trace import Problem, Trace, contribution, torch_trace
+from torch_oracle.proof.torch_trace import torch_trace
+from torch_oracle.proof.trace import Problem, Trace, contribution
 from torch_oracle.training.adapter import Report, TrainingAdapter, moments, run_adapter
 from torch_oracle.training.cases import TrainingCase, training_cases
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from numpy_lstm.errors import Shape
 from numpy_lstm.language_model import LanguageModel
-from torch_oracle.proof.trace import GRADIENTS, VALUES, Problem, Trace, contribution
+from torch_oracle.proof.trace import Problem, Trace, contribution
 
 
 class Complaint(Exception):
@@ -99,7 +99,7 @@ def known(problem: Problem, *, single: bool, layers_axis: bool) -> dict[str, Kno
         names["dx"] = sequence("dx" if one else None, "dx", ("I", lstm.input_size))
         names |= initial
     if L == 1:
-        for name in (*VALUES, *GRADIENTS[:-1]):
+        for name in (*lstm.step_values, "h", "dh", *lstm.step_gradients):
             feature = output if name in ("h", "dh") else hidden
             names[name] = sequence(name, None, feature, intermediate=True)
     return names

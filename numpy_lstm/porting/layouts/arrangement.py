@@ -16,6 +16,13 @@ from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
 from numpy_lstm.porting.layouts.layout import CANONICAL_AXES, GATES, PEEPHOLES, Layout, Tensor
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
+VARIANTS = {
+    (False, False): None,
+    (True, False): "peephole",
+    (False, True): "coupled",
+    (True, True): "coupled_peephole",
+}
+"""The cell, by whether it has peepholes and coupled gates."""
 CANONICAL_NAMES = {
     "W_ih": "weight_ih",
     "W_hh": "weight_hh",
@@ -130,8 +137,7 @@ def to_canonical(lstm: PlacedLSTM) -> CanonicalLSTM:
         bidirectional=D == 2,
         proj_size=r if layout.holds("W_hr") and "weight_hr_l0" in parameters else 0,
         bias_pair="bias_ih_l0" in parameters,
-        peephole="weight_ch_l0" in parameters,
-        coupled=lstm.coupled,
+        variant=VARIANTS["weight_ch_l0" in parameters, lstm.coupled],
     )
     states = {}
     if all("initial_h" in part for part in parts):
