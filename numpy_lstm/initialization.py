@@ -70,7 +70,7 @@ def init_lstm(
             blocks = [orthogonal((H, sizes[1]), rng=rng) for _ in range(sizes[0] // H)]
             weights[name] = np.concatenate(blocks)
         elif kind == "weight_hr":
-            weights[name] = orthogonal(sizes, rng=rng)
+            weights[name] = orthogonal((sizes[0], sizes[1]), rng=rng)
         elif kind == "gain":
             weights[name] = np.ones(sizes)
         else:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from numpy_lstm.config import LSTM, Parameters
+
 
 class LayerWeights(NamedTuple):
     """The weights of one direction of one layer: those of `cell.py`, and the projection."""
@@ -19,6 +21,12 @@ class LayerWeights(NamedTuple):
     W_hh: Shaped[np.ndarray, "G P"]
     b: Shaped[np.ndarray, " G"]
     W_hr: Shaped[np.ndarray, "P H"] | None = None
+
+
+def layer_weights(config: LSTM, parameters: Parameters, suffix: str) -> LayerWeights:
+    """The weights of the direction of the layer whose parameters' names end so."""
+    W_ih, W_hh, b = config.cell_weights(parameters, suffix)
+    return LayerWeights(W_ih, W_hh, b, config.projection(parameters, suffix))
 
 
 @dataclass(frozen=True)

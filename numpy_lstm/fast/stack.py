@@ -14,7 +14,7 @@ from numpy_lstm.config import LSTM, Parameters, named_gradients, places_by_layer
 from numpy_lstm.errors import InputError, check_array, check_dtype
 from numpy_lstm.fast.layer import LayerCache, LayerGradients, layer_backward, layer_forward
 from numpy_lstm.fast.packing import Packing
-from numpy_lstm.fast.recurrence import LayerWeights
+from numpy_lstm.fast.recurrence import layer_weights
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def packed_forward(
         outputs = []
         for k, reverse in places:
             suffix = config.suffixes[k]
-            W_hr = config.projection(parameters, suffix)
-            weights = LayerWeights(*config.cell_weights(parameters, suffix), W_hr)
+            weights = layer_weights(config, parameters, suffix)
             (y, h_end, c_end), cache = layer_forward(
                 weights,
                 _in_reading_order(x, packing, reverse),

@@ -12,7 +12,7 @@ from numpy_lstm.errors import (
     check_positive,
 )
 from numpy_lstm.fast.layer import step_forward
-from numpy_lstm.fast.recurrence import ForwardWeights, LayerWeights
+from numpy_lstm.fast.recurrence import ForwardWeights, layer_weights
 
 
 class LSTMStepper:
@@ -38,9 +38,7 @@ class LSTMStepper:
         self._config = config
         self._layers = []
         for suffix in config.suffixes:
-            weights = config.cell_weights(parameters, suffix)
-            W_hr = config.projection(parameters, suffix)
-            self._layers.append(ForwardWeights(LayerWeights(*weights, W_hr)))
+            self._layers.append(ForwardWeights(layer_weights(config, parameters, suffix)))
 
     def zero_state(self, N: int) -> State:
         """h and c of N sequences that begin."""
