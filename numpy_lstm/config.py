@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -61,22 +62,26 @@ class LSTM:
         for name in ("bias", "batch_first", "bidirectional", "bias_pair"):
             value = getattr(self, name)
             if not isinstance(value, bool):
-                raise InputError(f"{name}: expected True or False, got {value!r}")
+                raise InputError(f"expected True or False, got {value!r}", argument=name)
         if self.bias_pair and not self.bias:
-            raise InputError("bias_pair: expected False where bias is False")
+            raise InputError("expected False where bias is False", argument="bias_pair")
+        if "b" not in self.cell.WEIGHTS and self.bias_pair:
+            raise InputError("expected False for a variant without bias", argument="bias_pair")
         if type(self.proj_size) is not int or not 0 <= self.proj_size < self.hidden_size:
             raise InputError(
-                "proj_size: expected an integer from 0 to hidden_size - 1 ="
-                f" {self.hidden_size - 1}, got {self.proj_size!r}"
+                f"expected an integer from 0 to hidden_size - 1 = {self.hidden_size - 1},"
+                f" got {self.proj_size!r}",
+                argument="proj_size",
             )
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout <= 1:
-            raise InputError(f"dropout: expected a probability from 0 to 1, got {self.dropout!r}")
+            raise InputError(
+                f"expected a probability from 0 to 1, got {self.dropout!r}", argument="dropout"
+            )
         if self.dropout > 0 and self.num_layers == 1:
             raise InputError(
-                f"dropout: expected 0 with one layer, got {self.dropout}; it acts between layers"
+                f"expected 0 with one layer, got {self.dropout}; it acts between layers",
+                argument="dropout",
             )
-        if "b" not in self.cell.WEIGHTS and self.bias_pair:
-            raise InputError("bias_pair: expected False, since this variant has no bias")
 
     @property
     def cell(self) -> Any:
@@ -196,6 +201,7 @@ def _step_names(named_tuple: Any) -> tuple[str, ...]:
     return tuple(name for name in named_tuple._fields if name not in others)
 
 
+@cache
 def variant_module(variant: str | ModuleType) -> Any:
     """The module of a variant, by its name or as it is given.
 
@@ -205,12 +211,16 @@ def variant_module(variant: str | ModuleType) -> Any:
     if isinstance(variant, str):
         names = sorted(module.name for module in iter_modules(variants.__path__))
         if variant not in names:
-            raise InputError(f"variant: expected one of {names} or a module, got {variant!r}")
+            raise InputError(
+                f"expected one of {names} or a module, got {variant!r}", argument="variant"
+            )
         return import_module(f"numpy_lstm.variants.{variant}")
     names = ("WEIGHTS", "Cache", "Gradients", "cell_forward", "cell_backward")
     missing = [name for name in names if not hasattr(variant, name)]
     if missing:
-        raise InputError(f"variant: {variant!r} lacks {missing}; see numpy_lstm/variants")
+        raise InputError(
+            f"{variant!r} lacks {missing}; see numpy_lstm/variants", argument="variant"
+        )
     return variant
 
 

@@ -246,7 +246,7 @@ def _compared(returned: Returned, problem: Problem) -> Comparison:
             }
 
         trace = Trace(own(returned.trace.steps), own(returned.trace.totals))
-        parts.append(compare.judge(trace, in_dtype(problem, dtype), partial=True))
+        parts.append(compare.judge_trace(trace, in_dtype(problem, dtype), partial=True))
     result = parts[0]
     for part in parts[1:]:
         result = Comparison(
