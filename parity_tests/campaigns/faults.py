@@ -143,20 +143,20 @@ def combinations_of(size: int, count: int, seed: int = 0) -> Iterator[tuple[Faul
 NOVEL = tuple(
     Fault(f"novel: {wrong}", "backward", "", (Edit(function, right, wrong),), ("", 0), "")
     for function, right, wrong in (
-        (cell_backward, "else dc * k.g", "else 1.01 * dc * k.g"),
-        (cell_backward, "dc_prev = dc * k.f", "dc_prev = dc * k.f**2"),
-        (cell_backward, "da_o = dm * tanh_c", "da_o = -dm * tanh_c"),
-        (cell_backward, "da_g = dc * k.i", "da_g = np.nan * dc * k.i"),
-        (cell_backward, "[dc * k.c_prev", "[(1 + 1e-9) * dc * k.c_prev"),
-        (cell_backward, "sigmoid_derivative_from_output(k.i)", "k.i * (0.9 - k.i)"),
-        (cell_backward, "dW_hh=da.T @ k.h_prev", "dW_hh=np.roll(da, 1, axis=1).T @ k.h_prev"),
-        (cell_backward, "db=da.sum(axis=0)", "db=0.5 * da.sum(axis=0)"),
-        (cell_backward, "dx=da @ w.W_ih", "dx=da @ w.W_ih * 0.5"),
+        (cell_backward, "da_i = dc * g", "da_i = 1.01 * dc * g"),
+        (cell_backward, "dc_prev = dc * f", "dc_prev = dc * f**2"),
+        (cell_backward, "da_o = dh * tanh(c)", "da_o = -dh * tanh(c)"),
+        (cell_backward, "da_g = dc * i", "da_g = np.nan * dc * i"),
+        (cell_backward, "da_f = dc * c_prev", "da_f = (1 + 1e-9) * dc * c_prev"),
+        (cell_backward, "(i * (1 - i))", "i * (0.9 - i)"),
+        (cell_backward, "dW_hh = da.T @ h_prev", "dW_hh = np.roll(da, 1, axis=1).T @ h_prev"),
+        (cell_backward, "db = da.sum(axis=0)", "db = 0.5 * da.sum(axis=0)"),
+        (cell_backward, "dx = da @ W_ih", "dx = da @ W_ih * 0.5"),
         (cell_forward, "c = f * c_prev + i * g  # (6)", "c = f * c_prev + 0.5 * i * g"),
-        (cell_forward, "m = o * tanh(c)  # (7)", "m = o**2 * tanh(c)"),
+        (cell_forward, "h = o * tanh(c)  # (7)", "h = o**2 * tanh(c)"),
         (cell_forward, "g = tanh(a_g)  # (4)", "g = tanh(0.5 * a_g)"),
-        (unrolled_backward, "alive, g.dh_prev", "alive, 0.9 * g.dh_prev"),
-        (unrolled_backward, "alive, g.dc_prev", "alive, 1.1 * g.dc_prev"),
+        (unrolled_backward, "alive, gradients.dh_prev", "alive, 0.9 * gradients.dh_prev"),
+        (unrolled_backward, "alive, gradients.dc_prev", "alive, 1.1 * gradients.dc_prev"),
         (unrolled_forward, "x[t], h[t], c[t])", "x[t], h[t], c[max(t - 1, 0)])"),
     )
 )

@@ -134,14 +134,14 @@ def test_a_fault_that_is_in_no_catalogue_is_called_unknown(novel):
 
 
 def test_a_constant_factor_is_told():
-    edit = Edit(cell_backward, "da_o = dm * tanh_c", "da_o = -3 * dm * tanh_c")
+    edit = Edit(cell_backward, "da_o = dh * tanh(c)", "da_o = -3 * dh * tanh(c)")
     novel = Fault("novel", "backward", "", (edit,), ("", 0), "")
     diagnosis = diagnose(Plain((novel,), "layer", True))
     assert "db of gate o (-3 times torch's)" in diagnosis.unexplained
 
 
 def test_a_known_fault_is_named_beside_an_unknown_one():
-    edit = Edit(cell_backward, "else dc * k.g", "else 1.01 * dc * k.g")
+    edit = Edit(cell_backward, "da_i = dc * g", "da_i = 1.01 * dc * g")
     novel = Fault("novel", "backward", "", (edit,), ("", 0), "")
     diagnosis = diagnose(Plain((novel, BY_ID["slope-of-f-missing"]), "layer", True))
     assert diagnosis.status == "partly explained"
@@ -159,7 +159,7 @@ def test_the_evidence_is_the_distance_with_and_without_each_fault():
 
 def test_a_fault_that_changes_nothing_is_inactive():
     assert active_form([BY_ID["dc-prev-with-i"]]) == "layer"
-    same = Edit(cell_backward, "dc_prev = dc * k.f", "dc_prev = k.f * dc")
+    same = Edit(cell_backward, "dc_prev = dc * f", "dc_prev = f * dc")
     assert active_form([Fault("same", "backward", "", (same,), ("", 0), "")]) is None
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from numpy_lstm.activations import log_softmax
 from numpy_lstm.cell import cell_backward, cell_forward
-from numpy_lstm.language_model import language_model_backward, predict
+from numpy_lstm.config import LSTM, named_gradients
+from numpy_lstm.language_model import head_backward, project
 from numpy_lstm.loss import cross_entropy_backward, cross_entropy_forward
-from numpy_lstm.lstm import LSTM, named_gradients
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
 from torch_oracle.diagnose.faults.fault import Fault, Stage
 from torch_oracle.diagnose.injection import Edit
+from torch_oracle.proof.numpy_trace import plain_language_model
 
 NOTEBOOK = "nicklashansen/rnn_lstm_from_scratch, the notebook"
 NOTEBOOK_1 = f"{NOTEBOOK} (issue 1)"
@@ -50,31 +51,29 @@ _backward = _maker("backward", cell_backward)
 _loop_backward = _maker("backward", unrolled_backward)
 _loss = _maker("loss", cross_entropy_forward)
 _dlogits = _maker("loss", cross_entropy_backward)
-_scale = _maker("loss", language_model_backward)
+_scale = _maker("loss", head_backward)
+_model = _maker("loss", plain_language_model)
 
-SPLIT = "a_i, *a_f, a_g, a_o = np.split"
-JOIN = "da = np.concatenate([da_i, *da_f, da_g, da_o], axis=-1)"
-BLOCKS_T = "np.concatenate([block.T for block in np.split(w.W_hh, 4)])"
+SPLIT = "a_i, a_f, a_g, a_o = np.split"
+JOIN = "da = np.concatenate([da_i, da_f, da_g, da_o], axis=-1)"
+BLOCKS_T = "np.concatenate([block.T for block in np.split(W_hh, 4)])"
 
 
-def _hard(gate: str, slope: str) -> Edit:
-    source = "a_f[0]" if gate == "f" else f"a_{gate}"
-    right = {
-        "i": "i = sigmoid(a_i)  # (2)",
-        "f": "sigmoid(a_f[0])",
-        "o": "o = sigmoid(a_o)  # (5)",
-    }[gate]
-    line = f"{slope} * {source}"
+def _hard(gate: str, number: str, slope: str) -> Edit:
+    line = f"{slope} * a_{gate}"
     wrong = f"np.where({line} > 0.5, 1, np.where({line} < -0.5, 0, {line} + 0.5))"
-    return Edit(cell_forward, right, wrong if gate == "f" else f"{gate} = {wrong}")
+    return Edit(cell_forward, f"{gate} = sigmoid(a_{gate})  # {number}", f"{gate} = {wrong}")
+
+
+SIGMOIDS = {"i": "(2)", "f": "(3)", "o": "(5)"}
 
 
 FORWARD = (
     _forward(
         "bias-missing",
         "(1)",
-        "a = a + w.b",
-        "a = a + 0 * w.b",
+        "W_hh.T + b",
+        "W_hh.T + 0 * b",
         "a_i",
         0,
         "Add the bias: a = W_ih x + W_hh h_prev + b.",
@@ -82,8 +81,8 @@ FORWARD = (
     _forward(
         "bias-doubled",
         "(1)",
-        "a = a + w.b",
-        "a = a + 2 * w.b",
+        "W_hh.T + b",
+        "W_hh.T + 2 * b",
         "a_i",
         0,
         "Add each bias once: a = W_ih x + W_hh h_prev + b.",
@@ -91,8 +90,8 @@ FORWARD = (
     _forward(
         "bias-of-o-in-other-gates",
         "(1)",
-        "a = a + w.b",
-        "a = a + np.concatenate([np.split(w.b, 4)[k] for k in (3, 3, 2, 3)])",
+        "W_hh.T + b",
+        "W_hh.T + np.concatenate([np.split(b, 4)[k] for k in (3, 3, 2, 3)])",
         "a_i",
         0,
         "Give each gate its own bias: b_i to a_i, b_f to a_f, b_o to a_o.",
@@ -102,13 +101,7 @@ FORWARD = (
         "b-hh-dropped",
         "forward",
         "(1)",
-        (
-            Edit(
-                LSTM.cell_weights,
-                "b = part if b is None else b + part",
-                "b = part if b is None else b",
-            ),
-        ),
+        (Edit(LSTM.cell_weights, "weight = weight + part", "pass"),),
         ("a_i", 0),
         "Add both of PyTorch's biases: b = b_ih + b_hh.",
     ),
@@ -116,14 +109,14 @@ FORWARD = (
         "b-ih-added-twice",
         "forward",
         "(1)",
-        (Edit(LSTM.cell_weights, "b is None else b + part", "b is None else b + b"),),
+        (Edit(LSTM.cell_weights, "weight = weight + part", "weight = weight + weight"),),
         ("a_i", 0),
         "Add each of PyTorch's biases once: b = b_ih + b_hh.",
     ),
     _forward(
         "W-hh-transposed",
         "(1)",
-        "h_prev @ w.W_hh.T",
+        "h_prev @ W_hh.T",
         f"h_prev @ {BLOCKS_T}.T",
         "a_i",
         0,
@@ -168,8 +161,8 @@ FORWARD = (
     _forward(
         "h-without-tanh",
         "(7)",
-        "m = o * tanh(c)  # (7)",
-        "m = o * c",
+        "h = o * tanh(c)  # (7)",
+        "h = o * c",
         "h",
         0,
         "Pass the cell state through tanh: h = o * tanh(c).",
@@ -178,8 +171,8 @@ FORWARD = (
     _forward(
         "h-with-tanh-twice",
         "(7)",
-        "m = o * tanh(c)  # (7)",
-        "m = o * tanh(tanh(c))",
+        "h = o * tanh(c)  # (7)",
+        "h = o * tanh(tanh(c))",
         "h",
         0,
         "Apply tanh once: h = o * tanh(c).",
@@ -187,8 +180,8 @@ FORWARD = (
     _forward(
         "h-from-c-prev",
         "(7)",
-        "m = o * tanh(c)  # (7)",
-        "m = o * tanh(c_prev)",
+        "h = o * tanh(c)  # (7)",
+        "h = o * tanh(c_prev)",
         "h",
         0,
         "Read the new cell state: h = o * tanh(c).",
@@ -196,8 +189,8 @@ FORWARD = (
     _forward(
         "tanh-of-c-carried-on",
         "(7)",
-        "return (h, c), CellCache",
-        "return (h, tanh(c)), CellCache",
+        "return (h, c), Cache",
+        "return (h, tanh(c)), Cache",
         "c",
         1,
         "Carry c itself to the next step; tanh(c) is for h alone.",
@@ -205,8 +198,8 @@ FORWARD = (
     _forward(
         "states-exchanged",
         "(7)",
-        "return (h, c), CellCache",
-        "return (c, h), CellCache",
+        "return (h, c), Cache",
+        "return (c, h), Cache",
         "h",
         0,
         "Return and carry the states as (h, c).",
@@ -232,8 +225,8 @@ FORWARD = (
     _forward(
         "forget-bias-added-again",
         "(3)",
-        "sigmoid(a_f[0])",
-        "sigmoid(a_f[0] + 1)",
+        "f = sigmoid(a_f)  # (3)",
+        "f = sigmoid(a_f + 1)",
         "f",
         0,
         "Initialise the forget bias to 1, and do not add 1 again in the forward pass.",
@@ -242,7 +235,7 @@ FORWARD = (
         "hard-sigmoid-0.2",
         "forward",
         "(2)",
-        tuple(_hard(gate, "0.2") for gate in "ifo"),
+        tuple(_hard(gate, number, "0.2") for gate, number in SIGMOIDS.items()),
         ("i", 0),
         "Use the logistic sigmoid 1 / (1 + exp(-a)), not clip(0.2 a + 0.5, 0, 1).",
         "Keras before version 2.3, recurrent_activation",
@@ -251,7 +244,7 @@ FORWARD = (
         "hard-sigmoid-1/6",
         "forward",
         "(2)",
-        tuple(_hard(gate, "1 / 6") for gate in "ifo"),
+        tuple(_hard(gate, number, "1 / 6") for gate, number in SIGMOIDS.items()),
         ("i", 0),
         "Use the logistic sigmoid 1 / (1 + exp(-a)), not clip(a / 6 + 0.5, 0, 1).",
     ),
@@ -259,7 +252,7 @@ FORWARD = (
         "input-gate-coupled",
         "(2)",
         "i = sigmoid(a_i)  # (2)",
-        "i = 1 - sigmoid(a_f[0])",
+        "i = 1 - sigmoid(a_f)",
         "i",
         0,
         "The input gate has its own pre-activation: i = sigmoid(a_i), not 1 - f.",
@@ -305,7 +298,7 @@ FORWARD = (
         "projection-bias-missing",
         "forward",
         "(15)",
-        (Edit(predict, 'logits += parameters["projection.bias"]', "pass"),),
+        (Edit(project, 'logits += parameters["projection.bias"]', "pass"),),
         ("logits", 0),
         "Add the output bias: logits = W_v h + b_v.",
     ),
@@ -384,8 +377,8 @@ LOSS = (
     _scale(
         "gradient-divided-by-tokens-twice",
         "(17)",
-        "np.full(len(cache.logits), dloss, dtype)",
-        "np.full(len(cache.logits), dloss / len(cache.logits), dtype)",
+        "np.full(M, dloss, dtype)",
+        "np.full(M, dloss / M, dtype)",
         "dlogits",
         LAST,
         "Divide by the number of tokens once, in the loss or in the gradient.",
@@ -393,37 +386,36 @@ LOSS = (
     _scale(
         "gradient-of-the-sum",
         "(17)",
-        "np.full(len(cache.logits), dloss, dtype)",
-        "np.full(len(cache.logits), dloss * len(cache.logits), dtype)",
+        "np.full(M, dloss, dtype)",
+        "np.full(M, dloss * M, dtype)",
         "dlogits",
         LAST,
         "Loss and gradient in the same unit: the gradient of a mean over tokens is divided too.",
         NOTEBOOK,
     ),
-    _scale(
+    _model(
         "gradient-per-sequence",
         "(17)",
-        "np.full(len(cache.logits), dloss, dtype)",
-        "np.full(len(cache.logits), dloss * len(cache.logits) / cache.packing.N, dtype)",
+        "head_backward(p.dloss, ",
+        "head_backward(p.dloss * len(losses) / packing.N, ",
         "dlogits",
         LAST,
         "Divide by the real tokens and not by the sequences, as the loss does.",
     ),
-    _scale(
+    _model(
         "gradient-divided-by-padded-tokens",
         "(17)",
-        "np.full(len(cache.logits), dloss, dtype)",
-        "np.full(len(cache.logits), dloss * len(cache.logits)"
-        " / (cache.packing.T * cache.packing.N), dtype)",
+        "head_backward(p.dloss, ",
+        "head_backward(p.dloss * len(losses) / (packing.T * packing.N), ",
         "dlogits",
         LAST,
         "Divide by the real tokens, not by T * N with the padding.",
     ),
-    _scale(
+    _model(
         "W-v-gradient-from-h-prev",
         "(18)",
-        "projection_gradients(dlogits, cache.y)",
-        "projection_gradients(dlogits, cache.packing.pack(cache.lstm.plain.directions[-1].h[:-1]))",
+        "projection_gradients(dlogits, packing.pack(y))",
+        "projection_gradients(dlogits, packing.pack(cache.directions[-1].h[:-1]))",
         "dW_v",
         None,
         "dW_v sums dlogits h_t^T with the h that made the logits; states stored from the initial"
@@ -440,53 +432,47 @@ def _slopes() -> tuple[Fault, ...]:
         "missing": ("1", {"f": "the seed script"}),
         "is-sigmoid": ("sigmoid({s})", {"f": f"{CAPTAIN}; {NOTEBOOK_1}"}),
         "of-the-output": (
-            "sigmoid_derivative_from_output(sigmoid({s}))",
+            "(sigmoid({s}) * (1 - sigmoid({s})))",
             dict.fromkeys("io", NOTEBOOK),
         ),
-        "with-plus": ("{s} * (1 + {s})", {}),
+        "with-plus": ("({s} * (1 + {s}))", {}),
         "without-1-s": ("{s}", {}),
-        "of-tanh": ("tanh_derivative_from_output({s})", {}),
+        "of-tanh": ("(1 - {s}**2)", {}),
     }
     faults = []
     for gate, equation in equations.items():
         for name, (wrong, seen) in variants.items():
-            right = f"sigmoid_derivative_from_output(k.{gate})"
+            right = f"({gate} * (1 - {gate}))"
             fix = (
                 f"The stored {gate} is the sigmoid's output already: multiply by"
                 f" {gate} * (1 - {gate})."
             )
-            wrong = wrong.format(s=f"k.{gate}")
+            wrong = wrong.format(s=gate)
             id, source = f"slope-of-{gate}-{name}", seen.get(gate, "")
             faults.append(_backward(id, equation, right, wrong, f"da_{gate}", LAST, fix, source))
     return tuple(faults)
 
 
 def _gate_left_out(gate: str) -> Fault:
-    parts = {"i": "da_i", "f": "*da_f", "g": "da_g", "o": "da_o"}
-    zero = "0 * da_f[0]" if gate == "f" else f"0 * {parts[gate]}"
-    wrong = ", ".join((parts | {gate: zero}).values())
+    parts = {each: f"da_{each}" for each in GATES}
+    wrong = ", ".join((parts | {gate: f"0 * da_{gate}"}).values())
     return _backward(
         f"dh-prev-without-{gate}",
         "(14)",
-        "dh_prev=da @ w.W_hh",
-        f"dh_prev=np.concatenate([{wrong}], axis=-1) @ w.W_hh",
+        "dh_prev = da @ W_hh",
+        f"dh_prev = np.concatenate([{wrong}], axis=-1) @ W_hh",
         "dh",
         BEFORE,
         "Sum dh_prev = da W_hh over all four gates.",
     )
 
 
-def _step_with(**changes: str) -> str:
-    inner = ", ".join(f'"{name}": {value}' for name, value in changes.items())
-    return f"CellCache(**vars(cache.steps[t]) | {{{inner}}})"
-
-
 BACKWARD = (
     _backward(
         "c-for-c-prev",
         "(11)",
-        "[dc * k.c_prev",
-        "[dc * k.c",
+        "da_f = dc * c_prev",
+        "da_f = dc * c",
         "da_f",
         LAST,
         "The forget gate multiplied the state before: da_f = dc * c_prev * f * (1 - f).",
@@ -495,7 +481,7 @@ BACKWARD = (
         "c-prev-shifted",
         "(11)",
         "step = cache.steps[t]",
-        "step = " + _step_with(c_prev="cache.c[t - 1]"),
+        "step = cache.steps[t]._replace(c_prev=cache.c[t - 1])",
         "da_f",
         LAST,
         "With the initial state stored at index 0, c_prev of step t is c[t]; c[t - 1] is one too"
@@ -506,7 +492,7 @@ BACKWARD = (
         "c-prev-wraps-at-0",
         "(11)",
         "step = cache.steps[t]",
-        "step = " + _step_with(c_prev="cache.c[t] if t else cache.c[-1]"),
+        "step = cache.steps[t]._replace(c_prev=cache.c[t] if t else cache.c[-1])",
         "da_f",
         0,
         "At t = 0 the previous state is the initial one; index -1 is the last step's.",
@@ -515,8 +501,8 @@ BACKWARD = (
     _loop_backward(
         "c-shifted",
         "(8)",
-        "cell_backward(dh, dc, step)",
-        'cell_backward(dh, dc, CellCache(**vars(step) | {"c": cache.c[t]}))',
+        "cell_backward(dm, dc, step)",
+        "cell_backward(dm, dc, step._replace(c=cache.c[t]))",
         "da_o",
         LAST,
         "With the initial state stored at index 0, the state that step t made is c[t + 1].",
@@ -525,8 +511,8 @@ BACKWARD = (
     _backward(
         "do-without-tanh",
         "(8)",
-        "da_o = dm * tanh_c",
-        "da_o = dm * k.c",
+        "da_o = dh * tanh(c)",
+        "da_o = dh * c",
         "da_o",
         LAST,
         "h = o * tanh(c), so da_o = dh * tanh(c) * o * (1 - o).",
@@ -534,8 +520,8 @@ BACKWARD = (
     _backward(
         "do-from-dc",
         "(8)",
-        "da_o = dm * tanh_c",
-        "da_o = (dc_next + dm * k.o * (1 - tanh_c**2)) * tanh_c",
+        "da_o = dh * tanh(c)",
+        "da_o = (dc_next + dh * o * (1 - tanh(c)**2)) * tanh(c)",
         "da_o",
         LAST,
         "The output gate is reached from h: da_o = dh * tanh(c) * o * (1 - o), without dc.",
@@ -543,8 +529,8 @@ BACKWARD = (
     _backward(
         "tanh-twice-in-dc",
         "(9)",
-        "tanh_derivative_from_output(tanh_c)",
-        "tanh_derivative_from_output(tanh(tanh_c))",
+        "(1 - tanh(c) ** 2)",
+        "(1 - tanh(tanh(c)) ** 2)",
         "dc",
         LAST,
         "The derivative of tanh(c) is 1 - tanh(c)^2: tanh is applied once.",
@@ -553,8 +539,8 @@ BACKWARD = (
     _backward(
         "c-squared-in-dc",
         "(9)",
-        "tanh_derivative_from_output(tanh_c)",
-        "tanh_derivative_from_output(k.c)",
+        "(1 - tanh(c) ** 2)",
+        "(1 - c**2)",
         "dc",
         LAST,
         "The derivative of tanh(c) is 1 - tanh(c)^2, not 1 - c^2.",
@@ -562,7 +548,7 @@ BACKWARD = (
     _backward(
         "tanh-slope-missing-in-dc",
         "(9)",
-        " * tanh_derivative_from_output(tanh_c)",
+        " * (1 - tanh(c) ** 2)",
         "",
         "dc",
         LAST,
@@ -571,8 +557,8 @@ BACKWARD = (
     _backward(
         "o-missing-in-dc",
         "(9)",
-        "dm * k.o * ",
-        "dm * ",
+        "dh * o * ",
+        "dh * ",
         "dc",
         LAST,
         "dh reaches c through the output gate: dc = dc_next + dh * o * (1 - tanh(c)^2).",
@@ -580,8 +566,8 @@ BACKWARD = (
     _backward(
         "dc-assigned",
         "(9)",
-        "dc = dc_next + dm",
-        "dc = dm",
+        "dc = dc_next + dh",
+        "dc = dh",
         "dc",
         LAST,
         "Add to the carry, do not replace it: dc = dc_next + dh * o * (1 - tanh(c)^2).",
@@ -590,8 +576,8 @@ BACKWARD = (
     _backward(
         "dc-next-added-twice",
         "(9)",
-        "dc = dc_next + dm",
-        "dc = 2 * dc_next + dm",
+        "dc = dc_next + dh",
+        "dc = 2 * dc_next + dh",
         "dc",
         LAST,
         "Add dc_next once: dc = dc_next + dh * o * (1 - tanh(c)^2).",
@@ -599,8 +585,8 @@ BACKWARD = (
     _backward(
         "di-from-i",
         "(10)",
-        "else dc * k.g",
-        "else dc * k.i",
+        "da_i = dc * g",
+        "da_i = dc * i",
         "da_i",
         LAST,
         "c = f * c_prev + i * g, so da_i = dc * g * i * (1 - i).",
@@ -608,8 +594,8 @@ BACKWARD = (
     _backward(
         "dg-from-g",
         "(12)",
-        "da_g = dc * k.i",
-        "da_g = dc * k.g",
+        "da_g = dc * i",
+        "da_g = dc * g",
         "da_g",
         LAST,
         "c = f * c_prev + i * g, so da_g = dc * i * (1 - g^2).",
@@ -617,19 +603,19 @@ BACKWARD = (
     _backward(
         "di-and-dg-exchanged",
         "(10)",
-        "else dc * k.g",
-        "else dc * k.i",
+        "da_i = dc * g",
+        "da_i = dc * i",
         "da_i",
         LAST,
         "di has the factor g and dg the factor i: da_i = dc * g * i * (1 - i),"
         " da_g = dc * i * (1 - g^2).",
-        also=(Edit(cell_backward, "da_g = dc * k.i", "da_g = dc * k.g"),),
+        also=(Edit(cell_backward, "da_g = dc * i", "da_g = dc * g"),),
     ),
     _backward(
         "df-from-g",
         "(11)",
-        "[dc * k.c_prev",
-        "[dc * k.g",
+        "da_f = dc * c_prev",
+        "da_f = dc * g",
         "da_f",
         LAST,
         "c = f * c_prev + i * g, so da_f = dc * c_prev * f * (1 - f).",
@@ -639,7 +625,7 @@ BACKWARD = (
         _backward(
             f"slope-of-g-{name}",
             "(12)",
-            "tanh_derivative_from_output(k.g)",
+            "(1 - g**2)",
             wrong,
             "da_g",
             LAST,
@@ -648,15 +634,15 @@ BACKWARD = (
         )
         for name, wrong, seen in (
             ("missing", "1", ""),
-            ("of-the-output", "tanh_derivative_from_output(tanh(k.g))", NOTEBOOK),
-            ("of-sigmoid", "sigmoid_derivative_from_output(k.g)", ""),
-            ("without-square", "(1 - k.g)", ""),
+            ("of-the-output", "(1 - tanh(g) ** 2)", NOTEBOOK),
+            ("of-sigmoid", "(g * (1 - g))", ""),
+            ("without-square", "(1 - g)", ""),
         )
     ),
     _loop_backward(
         "dh-never-carried",
         "(14)",
-        "dh_next = np.where(alive, g.dh_prev, dh_next)",
+        "dh_next = np.where(alive, gradients.dh_prev, dh_next)",
         "pass",
         "dh",
         BEFORE,
@@ -666,7 +652,7 @@ BACKWARD = (
     _loop_backward(
         "dc-never-carried",
         "(14)",
-        "dc_next = np.where(alive, g.dc_prev, dc_next)",
+        "dc_next = np.where(alive, gradients.dc_prev, dc_next)",
         "pass",
         "dc",
         BEFORE,
@@ -676,7 +662,7 @@ BACKWARD = (
     _loop_backward(
         "dh-carry-lost",
         "(14)",
-        "dh_next = np.where(alive, g.dh_prev, dh_next)",
+        "dh_next = np.where(alive, gradients.dh_prev, dh_next)",
         "dh_next = np.where(alive, 0, dh_next)",
         "dh",
         BEFORE,
@@ -685,7 +671,7 @@ BACKWARD = (
     _loop_backward(
         "dc-carry-lost",
         "(14)",
-        "dc_next = np.where(alive, g.dc_prev, dc_next)",
+        "dc_next = np.where(alive, gradients.dc_prev, dc_next)",
         "dc_next = np.where(alive, 0, dc_next)",
         "dc",
         BEFORE,
@@ -712,8 +698,8 @@ BACKWARD = (
     _backward(
         "dh-prev-with-W-hh-transposed",
         "(14)",
-        "dh_prev=da @ w.W_hh",
-        f"dh_prev=da @ {BLOCKS_T}",
+        "dh_prev = da @ W_hh",
+        f"dh_prev = da @ {BLOCKS_T}",
         "dh",
         BEFORE,
         "dh_prev = W_hh^T da with each gate's block; the forward pass uses W_hh, so do not"
@@ -723,7 +709,7 @@ BACKWARD = (
     _backward(
         "dc-prev-without-f",
         "(14)",
-        "dc_prev = dc * k.f",
+        "dc_prev = dc * f",
         "dc_prev = dc",
         "dc",
         BEFORE,
@@ -732,8 +718,8 @@ BACKWARD = (
     _loop_backward(
         "dc-prev-with-next-f",
         "(14)",
-        "np.where(alive, g.dc_prev, dc_next)",
-        "np.where(alive, g.dc * cache.steps[min(t + 1, len(dy) - 1)].f, dc_next)",
+        "np.where(alive, gradients.dc_prev, dc_next)",
+        "np.where(alive, gradients.dc * cache.steps[min(t + 1, len(dy) - 1)].f, dc_next)",
         "dc",
         -3,
         "dc_prev = dc * f with the forget gate of the same step, not of the next.",
@@ -741,8 +727,8 @@ BACKWARD = (
     _loop_backward(
         "dc-prev-with-previous-f",
         "(14)",
-        "np.where(alive, g.dc_prev, dc_next)",
-        "np.where(alive, g.dc * cache.steps[t - 1].f, dc_next)",
+        "np.where(alive, gradients.dc_prev, dc_next)",
+        "np.where(alive, gradients.dc * cache.steps[t - 1].f, dc_next)",
         "dc",
         BEFORE,
         "dc_prev = dc * f with the forget gate of the same step, not of the previous.",
@@ -750,8 +736,8 @@ BACKWARD = (
     _backward(
         "dc-prev-with-i",
         "(14)",
-        "dc_prev = dc * k.f",
-        "dc_prev = dc * k.i",
+        "dc_prev = dc * f",
+        "dc_prev = dc * i",
         "dc",
         BEFORE,
         "The old state went through the forget gate: dc_prev = dc * f.",
@@ -759,8 +745,8 @@ BACKWARD = (
     _backward(
         "dc-prev-from-dc-next",
         "(14)",
-        "dc_prev = dc * k.f",
-        "dc_prev = dc_next * k.f",
+        "dc_prev = dc * f",
+        "dc_prev = dc_next * f",
         "dc",
         BEFORE,
         "Hand on all of dc, with what came through h: dc_prev = dc * f.",
@@ -784,8 +770,8 @@ BACKWARD = (
     _backward(
         "W-hh-gradient-from-h",
         "(13)",
-        "dW_hh=da.T @ k.h_prev",
-        "dW_hh=da.T @ k.m",
+        "dW_hh = da.T @ h_prev",
+        "dW_hh = da.T @ (o * tanh(c))",
         "dW_hh",
         LAST,
         "W_hh multiplied the state before: dW_hh = da^T h_prev.",
@@ -793,18 +779,17 @@ BACKWARD = (
     _loop_backward(
         "weight-gradients-assigned",
         "(13)",
-        "sum_of([g.dW_ih for g in steps])",
-        "steps[-1].dW_ih",
+        "parts[::-1].sum(axis=0)",
+        '(parts[0] if name in ("W_ih", "W_hh") else parts[::-1].sum(axis=0))',
         "dW_ih",
         None,
         "Add up over the steps: dW += da^T x, with += and not =.",
-        also=(Edit(unrolled_backward, "sum_of([g.dW_hh for g in steps])", "steps[-1].dW_hh"),),
     ),
     _loop_backward(
         "bias-gradient-assigned",
         "(13)",
-        "sum_of([g.db for g in steps])",
-        "steps[-1].db",
+        "parts[::-1].sum(axis=0)",
+        '(parts[0] if name == "b" else parts[::-1].sum(axis=0))',
         "db",
         None,
         "Add up over the steps: db += da, with += and not =.",
@@ -812,8 +797,8 @@ BACKWARD = (
     _backward(
         "bias-gradient-mean-over-batch",
         "(13)",
-        "db=da.sum(axis=0)",
-        "db=da.mean(axis=0)",
+        "db = da.sum(axis=0)",
+        "db = da.mean(axis=0)",
         "db",
         LAST,
         "Sum over the batch as in dW: db = sum of da.",
@@ -821,8 +806,8 @@ BACKWARD = (
     _backward(
         "bias-gradient-doubled",
         "(13)",
-        "db=da.sum(axis=0)",
-        "db=2 * da.sum(axis=0)",
+        "db = da.sum(axis=0)",
+        "db = 2 * da.sum(axis=0)",
         "db",
         LAST,
         "Count the bias's gradient once: db = sum of da.",
@@ -830,8 +815,8 @@ BACKWARD = (
     _backward(
         "bias-gradients-from-da-f",
         "(13)",
-        "db=da.sum(axis=0)",
-        "db=np.concatenate([*da_f, *da_f, da_g, *da_f], axis=-1).sum(axis=0)",
+        "db = da.sum(axis=0)",
+        "db = np.concatenate([da_f, da_f, da_g, da_f], axis=-1).sum(axis=0)",
         "db",
         LAST,
         "Each gate's bias has its own gate's gradient: db_i from da_i, db_o from da_o.",
@@ -841,15 +826,15 @@ BACKWARD = (
         "b-hh-gradient-missing",
         "backward",
         "(13)",
-        (Edit(named_gradients, '["bias"].copy()', '["bias"] * (name != "bias_hh")'),),
+        (Edit(named_gradients, "gradient.copy()", 'gradient * (parameter != "bias_hh")'),),
         ("db_hh", LAST),
         "Both of PyTorch's biases have the gradient sum of da.",
     ),
     _backward(
         "embedding-gradient-loses-repeats",
         "(13)",
-        "dW_ih=da.T @ k.x",
-        "dW_ih=np.where(k.x.any(0), da[len(da) - 1 - (k.x[::-1] != 0).argmax(0)].T, 0)",
+        "dW_ih = da.T @ x",
+        "dW_ih = np.where(x.any(0), da[len(da) - 1 - (x[::-1] != 0).argmax(0)].T, 0)",
         "dW_ih",
         LAST,
         "Where a token is repeated in the batch, add up all its gradients: np.add.at(dE, ids, d),"
@@ -859,9 +844,10 @@ BACKWARD = (
     _loop_backward(
         "embedding-gradient-assigned",
         "(13)",
-        "sum_of([g.dW_ih for g in steps])",
-        "sum_of([np.where(s.x.any(0) & ~np.any([r.x.any(0) for r in cache.steps[:t]], axis=0),"
-        " g.dW_ih, 0) for t, s, g in zip(range(len(dy)), cache.steps, steps[::-1])])",
+        "parts[::-1].sum(axis=0)",
+        "(np.sum([np.where(s.x.any(0) & ~np.any([r.x.any(0) for r in cache.steps[:t]], axis=0),"
+        ' parts[t], 0) for t, s in enumerate(cache.steps)], axis=0) if name == "W_ih"'
+        " else parts[::-1].sum(axis=0))",
         "dW_ih",
         None,
         "Add to the embedding's gradient at every step: dE[id] += d, not dE[id] = d.",
@@ -869,8 +855,8 @@ BACKWARD = (
     _loop_backward(
         "mask-without-pass-through",
         "lengths",
-        "dh_next = np.where(alive, g.dh_prev, dh_next)",
-        "dh_next = np.where(alive, g.dh_prev, 0)",
+        "dh_next = np.where(alive, gradients.dh_prev, dh_next)",
+        "dh_next = np.where(alive, gradients.dh_prev, 0)",
         "dh",
         BEFORE,
         "Where a sequence has ended the state was passed on, so is its gradient: keep dh_next"
@@ -878,8 +864,8 @@ BACKWARD = (
         also=(
             Edit(
                 unrolled_backward,
-                "dc_next = np.where(alive, g.dc_prev, dc_next)",
-                "dc_next = np.where(alive, g.dc_prev, 0)",
+                "dc_next = np.where(alive, gradients.dc_prev, dc_next)",
+                "dc_next = np.where(alive, gradients.dc_prev, 0)",
             ),
         ),
     ),
@@ -906,7 +892,7 @@ BACKWARD = (
 
 
 def _in_order(names: str, prefix: str) -> str:
-    return ", ".join(f"*{prefix}f" if gate == "f" else f"{prefix}{gate}" for gate in names)
+    return ", ".join(f"{prefix}{gate}" for gate in names)
 
 
 def _orders() -> tuple[Fault, ...]:
@@ -919,9 +905,8 @@ def _orders() -> tuple[Fault, ...]:
             continue
         moved = [gate for gate, other in zip("ifg", order, strict=False) if gate != other]
         split = Edit(cell_forward, SPLIT, f"{_in_order(order, 'a_')} = np.split")
-        join = Edit(
-            cell_backward, JOIN, f"da = np.concatenate([{_in_order(order, 'da_')}], axis=-1)"
-        )
+        renamed = f"da_i, da_f, da_g, da_o = {_in_order(order, 'da_')}"
+        join = Edit(cell_backward, JOIN, f"{renamed}; {JOIN}")
         first_value = ("a_" + (moved[0] if moved else "o"), 0)
         first_gradient = ("da_" + ("o" if order[3] != "o" else moved[0]), LAST)
         blocks = "W_ih, W_hh and b hold their blocks in the order i, f, g, o"

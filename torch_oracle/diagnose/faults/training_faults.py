@@ -178,9 +178,9 @@ BATCH = (
             ),
             Edit(
                 language_model_backward,
-                "np.full(len(cache.logits), dloss, dtype)",
-                "(lambda ones: cache.packing.pack(ones / ones.sum(axis=0)) / cache.packing.N)"
-                "(cache.packing.unpack(np.ones(len(cache.logits), dtype)))",
+                "head_backward(dloss, ",
+                "head_backward((lambda ones: cache.packing.pack(ones / ones.sum(axis=0))"
+                " / cache.packing.N)(cache.packing.unpack(np.ones_like(cache.head.y[:, 0]))), ",
             ),
         ),
         ("loss", 0),
