@@ -58,9 +58,10 @@ def unrolled_forward(
 ) -> tuple[Shaped[np.ndarray, "T N P"], UnrolledCache]:
     """Run a cell over whole sequences; a sequence that has ended keeps its states.
 
-    With a projection (Sak, Senior & Beaufays 2014) the outputs, which the next step reads, are::
+    With a projection (Sak, Senior & Beaufays 2014) what the cell calls h is m here, and h, which is
+    the output and what the next step reads, is::
 
-        (19) h = W_hr m, with m = o * tanh(c) of (7)
+        (19) h = W_hr m
 
     Args:
         cell: the module with the equations of one step.

@@ -111,9 +111,10 @@ def cell_backward(
         (38) da_i = ds * g * i (1 - i), da_f = ds * c_prev * f (1 - f), da_g = ds * i * (1 - g^2)
         (39) dz_k = standardised_backward(da_k * gain_k, z_k)  for each gate k of i, f, g, o
         (40) dW_ih = dz^T x, dW_hh = dz^T h_prev
-        (41) dgain_k = sum of da_k * standardised(z_k), dshift_k = sum of da_k;
-             dgain_c = sum of dc * standardised(s), dshift_c = sum of dc
-        (42) dx = dz W_ih, dh_prev = dz W_hh, dc_prev = ds * f
+        (41) dgain_k = sum of da_k * standardised(z_k), dshift_k = sum of da_k
+                                                               for each gate k of i, f, g, o
+        (42) dgain_c = sum of dc * standardised(s), dshift_c = sum of dc
+        (43) dx = dz W_ih, dh_prev = dz W_hh, dc_prev = ds * f
     """
     weights, x, h_prev, c_prev, z_i, z_f, z_g, z_o, _, _, _, i, f, g, s, c, _, o = cache
     W_ih, W_hh, (gain_i, gain_f, gain_g, gain_o, gain_c), _ = weights
@@ -130,12 +131,16 @@ def cell_backward(
     dz = np.concatenate([dz_i, dz_f, dz_g, dz_o], axis=-1)
     dW_ih = dz.T @ x  # (40)
     dW_hh = dz.T @ h_prev  # (40)
-    read = ((da_i, z_i), (da_f, z_f), (da_g, z_g), (da_o, z_o), (dc, s))
-    dgain = np.stack([(da * standardised(z)).sum(axis=0) for da, z in read])  # (41)
-    dshift = np.stack([da.sum(axis=0) for da, _ in read])  # (41)
-    dx = dz @ W_ih  # (42)
-    dh_prev = dz @ W_hh  # (42)
-    dc_prev = ds * f  # (42)
+    dgain_i = (da_i * standardised(z_i)).sum(axis=0)  # (41)
+    dgain_f = (da_f * standardised(z_f)).sum(axis=0)  # (41)
+    dgain_g = (da_g * standardised(z_g)).sum(axis=0)  # (41)
+    dgain_o = (da_o * standardised(z_o)).sum(axis=0)  # (41)
+    dgain_c = (dc * standardised(s)).sum(axis=0)  # (42)
+    dgain = np.stack([dgain_i, dgain_f, dgain_g, dgain_o, dgain_c])
+    dshift = np.stack([da.sum(axis=0) for da in (da_i, da_f, da_g, da_o, dc)])  # (41), (42)
+    dx = dz @ W_ih  # (43)
+    dh_prev = dz @ W_hh  # (43)
+    dc_prev = ds * f  # (43)
     dweights = (dW_ih, dW_hh, dgain, dshift)
     return Gradients(
         dweights, dx, dh_prev, dc_prev, da_o, dc, ds, da_i, da_f, da_g, dz_i, dz_f, dz_g, dz_o
