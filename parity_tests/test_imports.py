@@ -33,31 +33,98 @@ def test_the_probe_would_notice():
     assert loaded_by(["torch_oracle.proof.lstmcell_model"]) == "['torch']"
 
 
-ARITHMETIC = {
-    "numpy_lstm.activations",
-    "numpy_lstm.cell",
-    "numpy_lstm.loss",
-    "numpy_lstm.lstm",
-    "numpy_lstm.language_model",
-    "numpy_lstm.training.optimizers",
-}
-CONTAINERS = {"LSTM", "LSTMCache", "StepGradients", "LanguageModel", "SGD", "Adam", "Optimizer"}
+ORDER = [
+    "errors files roundoff activations",
+    "cell",
+    "variants",
+    "config",
+    "unrolled fast",
+    "lstm",
+    "loss language_model",
+    "initialization",
+    "porting",
+    "training",
+]
+"""The rooms and modules of numpy_lstm: each imports from its own line and from those above."""
+RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
 
 
-def test_the_oracle_and_its_arithmetic_import_no_arithmetic_of_numpy_lstm():
-    """trace, lockstep and witnesses run the NumPy side too; the reference side must not."""
-    for name in ("lstmcell_model", "arithmetic"):
-        source = Path(torch_oracle.__path__[0], "proof", f"{name}.py").read_text()
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and node.module in ARITHMETIC:
-                assert {alias.name for alias in node.names} <= CONTAINERS, (name, node.module)
+def imports_of(path: Path) -> list[tuple[str, str]]:
+    """Module and name of everything that a file imports, wherever it does so."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.module or "", alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+    return found
+
+
+def room_of(module: str) -> str:
+    """The first part of a module's name within its package."""
+    return module.split(".")[1]
+
+
+def test_every_room_of_numpy_lstm_is_in_the_order():
+    root = Path(numpy_lstm.__path__[0])
+    modules = {path.stem for path in root.glob("*.py")} - {"__init__"}
+    rooms = {path.parent.name for path in root.glob("*/__init__.py")}
+    assert modules | rooms == set(RANK)
+
+
+def test_imports_within_numpy_lstm_go_one_way():
+    root = Path(numpy_lstm.__path__[0])
+    wrong = []
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root).with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        for module, name in imports_of(path):
+            if module == "numpy_lstm":
+                module = f"numpy_lstm.{name}"
+            if not module.startswith("numpy_lstm."):
+                continue
+            target = room_of(module)
+            if RANK[target] > RANK[parts[0]]:
+                wrong.append((str(path.relative_to(root)), module))
+    assert wrong == []
+
+
+def test_import_numpy_lstm_loads_neither_porting_nor_the_curves():
+    probe = "import sys, numpy_lstm; print([m for m in sys.modules if m.startswith('numpy_lstm.')])"
+    command = [sys.executable, "-c", probe]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "numpy_lstm.lstm" in loaded
+    assert "porting" not in loaded
+    assert "curves" not in loaded
+
+
+REFERENCE = ("arithmetic", "torch_cells", "torch_trace", "lstmcell_model", "nn_lstm", "trace")
+"""The modules of torch_oracle/proof that hold torch's side of a comparison, and the schema."""
+CONTAINERS = {"LSTM", "LanguageModel", "Batch", "Noise"}
+"""What they may import: configurations and batches; and noise, which blurs torch's side alone."""
+
+
+def test_torchs_side_imports_nothing_of_numpy_lstm_that_computes():
+    for name in REFERENCE:
+        path = Path(torch_oracle.__path__[0], "proof", f"{name}.py")
+        borrowed = {what for module, what in imports_of(path) if module.startswith("numpy_lstm")}
+        assert borrowed <= CONTAINERS, name
+
+
+def test_the_rule_would_notice():
+    path = Path(torch_oracle.__path__[0], "proof", "numpy_trace.py")
+    borrowed = {what for module, what in imports_of(path) if module.startswith("numpy_lstm")}
+    assert not borrowed <= CONTAINERS
+
+
+ARITHMETIC = ("activations", "cell", "unrolled", "loss", "lstm", "language_model", "fast")
 
 
 def test_the_torch_trace_calls_no_arithmetic_of_numpy_lstm(monkeypatch):
     """With every hand-written function broken, the reference gives the same numbers."""
     import numpy as np
 
-    from numpy_lstm import activations, language_model, loss, lstm
     from parity_tests.support.problems import random_problem
     from torch_oracle.proof.torch_trace import torch_trace
 
@@ -67,13 +134,13 @@ def test_the_torch_trace_calls_no_arithmetic_of_numpy_lstm(monkeypatch):
     def broken(*_, **__):
         raise AssertionError("the oracle called hand-written arithmetic")
 
-    import torch_oracle.proof.trace as trace
-
-    for module in (activations, language_model, loss, lstm, trace):
-        for name, value in vars(module).copy().items():
-            home = getattr(value, "__module__", None)
-            if callable(value) and not isinstance(value, type) and home in ARITHMETIC:
-                monkeypatch.setattr(module, name, broken)
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__name__", "")
+        if name.startswith("numpy_lstm.") and room_of(name) in ARITHMETIC:
+            for attribute, value in vars(module).copy().items():
+                home = getattr(value, "__module__", None) or ""
+                if callable(value) and not isinstance(value, type) and home == name:
+                    monkeypatch.setattr(module, attribute, broken)
     actual = torch_trace(problem)
     for name, array in expected.steps.items():
         np.testing.assert_array_equal(actual.steps[name], array)

@@ -15,7 +15,6 @@ from numpy_lstm.errors import InputError, check_parameters
 from numpy_lstm.files import write_atomically
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import Parameters
-from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
 from numpy_lstm.training.vocabulary import Vocabulary
 
 FORMAT = "numpy_lstm.language_model/1"
@@ -37,6 +36,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     Raises:
         InputError: the folder cannot be written to, or parameters do not fit the model.
     """
+    # Here, so that `import numpy_lstm` does not load what reads other people's files.
+    from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
+
     check_parameters(checkpoint.parameters, checkpoint.model.parameter_shapes())
     header = {
         "model": asdict(checkpoint.model),
