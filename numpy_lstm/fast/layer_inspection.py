@@ -3,15 +3,9 @@
 import numpy as np
 from jaxtyping import Shaped
 
-from numpy_lstm.fast.layer import (
-    LayerCache,
-    Segment,
-    StepGradients,
-    columns_read,
-    side_by_side,
-    weight_gradients,
-)
+from numpy_lstm.fast.layer import LayerCache, weight_gradients
 from numpy_lstm.fast.recurrence import StepBlock
+from numpy_lstm.fast.segment import Segment, StepGradients, columns_read, side_by_side
 
 
 def layer_values(cache: LayerCache) -> dict[str, Shaped[np.ndarray, "M F"]]:
