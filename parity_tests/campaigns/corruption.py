@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,10 @@ from parity_tests.campaigns.corruption_attacks import CANARY, SECRET, Attack, at
 from parity_tests.campaigns.corruption_samples import Sample, damaged, samples
 
 PRECIOUS = b"a file that was there before"
+WAITING = 15
+"""A worker that does nothing hangs after this many times the patience, by the clock: on a busy
+machine a worker may have to wait for the processor."""
+TICKS = os.sysconf("SC_CLK_TCK")
 DESTINATION = "destination.npz"
 
 
@@ -51,7 +56,7 @@ class Settings:
     workers: int = 2
     """Processes."""
     patience: float = 20.0
-    """Seconds after which reading or converting a file counts as a hang."""
+    """Seconds of processor time after which reading or converting a file counts as a hang."""
     containers: tuple[str, ...] = ()
     """Only these kinds; all when empty."""
 
@@ -95,13 +100,25 @@ class Worker:
             process.stdin.flush()
         except BrokenPipeError:
             pass  # it died; reading says so
-        ready, _, _ = select.select([process.stdout], [], [], self.patience)
-        line = process.stdout.readline() if ready else b""
+        answered = self._wait_for(process)
+        line = process.stdout.readline() if answered else b""
         if line:
             return json.loads(line)
         status = self.stop()
-        wrong = f"the process died with status {status}" if ready else "hangs"
+        wrong = f"the process died with status {status}" if answered else "hangs"
         return {"wrong": wrong}
+
+    def _wait_for(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether a process answers, or dies, before it hangs."""
+        until = time.monotonic() + WAITING * self.patience
+        used = processor_seconds(process.pid)
+        while time.monotonic() < until:
+            ready, _, _ = select.select([process.stdout], [], [], min(1.0, self.patience))
+            if ready:
+                return True
+            if processor_seconds(process.pid) - used > self.patience:
+                return False
+        return False
 
     def _start(self) -> subprocess.Popen[bytes]:
         """A worker that is ready, so that its start does not count as a hang."""
@@ -136,6 +153,13 @@ class Worker:
                         pipe.close()
                     except BrokenPipeError:
                         pass
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used so far, with those of its children that have ended."""
+    # After the name, which may hold spaces: utime, stime, cutime and cstime are fields 14 to 17.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(ticks) for ticks in fields[11:15]) / TICKS
 
 
 @dataclass(frozen=True)

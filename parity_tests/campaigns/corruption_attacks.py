@@ -309,7 +309,6 @@ def hdf5_links() -> Iterator[Attack]:
 
 def tf_tricks() -> Iterator[Attack]:
     """An index, with right checksums, of shards and places that are not there."""
-    from numpy_lstm.porting.formats.tensorflow import bundle as tf_bundle
     from numpy_lstm.porting.formats.tensorflow import sorted_table
 
     facts = {"forget_bias": 1.0, "layout": "tf-basic"}
@@ -330,15 +329,15 @@ def tf_tricks() -> Iterator[Attack]:
         return lambda table: table.update({b"": content})
 
     def entry(number: int, value: int) -> Callable[[dict[bytes, bytes]], None]:
-        field = tf_bundle._field(number, value)
+        field = sorted_table.varint_of(number << 3) + sorted_table.varint_of(value)
         key = b"rnn/basic_lstm_cell/kernel"
         return lambda table: table.update({key: table[key] + field})  # the last one counts
 
     for name, change in (
-        ("2^31 shards", header(tf_bundle._field(1, (1 << 31) - 1))),
+        ("2^31 shards", header(b"\x08" + sorted_table.varint_of((1 << 31) - 1))),
         ("no shards", header(b"")),
         ("a shard that is not there", entry(3, 7)),
-        ("a shard of number 2^63", entry(3, 1 << 63)),
+        ("a shard of number -1", entry(3, (1 << 64) - 1)),
         ("an offset beyond the shard", entry(4, 1 << 40)),
         ("a negative offset", entry(4, (1 << 64) - 8)),
         ("a size of 2^40", entry(5, 1 << 40)),

@@ -147,7 +147,7 @@ def onnx_model(external: str | None = None, **changes: np.ndarray) -> bytes:
 
 def tf_files() -> dict[str, bytes]:
     """A checkpoint of one BasicLSTMCell."""
-    from numpy_lstm.porting.formats.tensorflow.bundle import tf_bundle
+    from numpy_lstm.porting.formats.tensorflow.checkpoint_writer import tf_bundle
 
     p = random_lstm(8)
     kernel = np.concatenate([p["weight_ih_l0"], p["weight_hh_l0"]], axis=1).T

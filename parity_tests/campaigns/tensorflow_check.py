@@ -7,8 +7,8 @@ same outputs. The reader and the writer of checkpoints are held against TensorFl
 How to run it, in an environment of its own:
 
     python -m venv tensorflow_env
-    tensorflow_env/bin/pip install tensorflow-cpu==2.21.0 tf_keras==2.21.0 jaxtyping safetensors \
-        scipy threadpoolctl
+    tensorflow_env/bin/pip install tensorflow-cpu==2.21.0 tf_keras==2.21.0 google-crc32c jaxtyping \
+        safetensors scipy threadpoolctl
     tensorflow_env/bin/python -m parity_tests.campaigns.tensorflow_check
 """
 
@@ -25,7 +25,8 @@ import ml_dtypes
 import numpy as np
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.formats.tensorflow.bundle import read_tf_bundle, tf_bundle
+from numpy_lstm.porting.formats.tensorflow.checkpoint_reader import read_tf_bundle
+from numpy_lstm.porting.formats.tensorflow.checkpoint_writer import tf_bundle
 from numpy_lstm.porting.layouts.arrangement import to_canonical
 from numpy_lstm.porting.layouts.canonical import RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM

@@ -17,7 +17,8 @@ from numpy_lstm.porting.convert import check_files, convert
 from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
-from numpy_lstm.porting.formats.tensorflow.bundle import data_of, tf_bundle
+from numpy_lstm.porting.formats.tensorflow.checkpoint_files import data_of
+from numpy_lstm.porting.formats.tensorflow.checkpoint_writer import tf_bundle
 from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.fitting import fit_to_layout

@@ -87,11 +87,12 @@ def test_what_happens_in_the_folder_is_noticed():
         ("input(); os.abort()", "the process died with status -6"),
         ("input(); sys.exit(3)", "the process died with status 3"),
         ("time.sleep(60)", "hangs"),
+        ("while True: pass", "hangs"),
     ],
 )
 def test_a_process_that_crashes_or_hangs_is_noticed_and_another_started(code, wrong):
-    script = f"import os, resource, sys, time; print('ready', flush=True); {code}"
-    worker = Worker(0.5, (sys.executable, "-c", script))
+    script = f"import os, resource, sys, time; print('ready', flush=True)\n{code}"
+    worker = Worker(0.1, (sys.executable, "-c", script))
     for _ in range(2):
         assert worker.ask({})["wrong"] == wrong
     assert worker.process is None

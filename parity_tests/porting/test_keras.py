@@ -18,8 +18,9 @@ import pytest
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.convert import convert
-from numpy_lstm.porting.formats.keras import hdf5_files, hdf5_listing
-from numpy_lstm.porting.formats.keras.files import keras_2_weights, keras_weights, read_keras
+from numpy_lstm.porting.formats.keras import hdf5_listing, hdf5_reader
+from numpy_lstm.porting.formats.keras.keras_reader import read_keras
+from numpy_lstm.porting.formats.keras.keras_writer import keras_2_weights, keras_weights
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, RuntimeFacts, digest
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
@@ -180,7 +181,7 @@ def seed_native(row: str, **options: Any) -> PlacedLSTM:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_keras_saves_is_read_bit_for_bit_and_gives_keras_outputs(keras, case, tmp_path):
     model = case.model(keras)
-    expected = case.lstm(model)
+    expected = case.native(model)
     model.save(tmp_path / "a.keras")
     model.save_weights(tmp_path / "a.weights.h5")
     native, notes = read_one(tmp_path / "a.keras")
@@ -198,20 +199,20 @@ def test_the_older_h5_of_keras_is_read_the_same(keras, case, tmp_path):
     model = case.model(keras)
     model.save(tmp_path / "a.h5")
     native, notes = read_one(tmp_path / "a.h5")
-    assert same(native, case.lstm(model))
+    assert same(native, case.native(model))
     assert (native.facts.activations, notes) == (case.expected, ())
 
 
 @pytest.mark.parametrize("write", [keras_weights, keras_2_weights])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_keras_loads_what_is_written_and_gives_the_same(keras, case, write, tmp_path):
-    native = case.lstm(case.model(keras, seed=1), activations=case.expected)
+    native = case.native(case.model(keras, seed=1), activations=case.expected)
     path = tmp_path / ("a.weights.h5" if write is keras_weights else "a.h5")
     path.write_bytes(write(native))
     model = case.model(keras, seed=2)
-    assert not same(case.lstm(model), native)
+    assert not same(case.native(model), native)
     model.load_weights(path)
-    assert same(case.lstm(model), native)
+    assert same(case.native(model), native)
     assert farthest(model, native) <= K
 
 
@@ -849,7 +850,7 @@ def test_a_file_on_which_the_hdf5_library_never_ends_is_refused(tmp_path, monkey
     first = data.index(b"GCOL") + 16
     data[first : first + 16] = bytes(16)
     (tmp_path / "a.weights.h5").write_bytes(data)
-    monkeypatch.setattr(hdf5_listing, "SECONDS", 0.4)
+    monkeypatch.setattr(hdf5_reader, "PROCESSOR_SECONDS", 1)
     assert "the HDF5 library crashes or never ends on it" in refusal(tmp_path / "a.weights.h5")
 
 
@@ -901,7 +902,7 @@ def test_a_damaged_h5_file_is_refused_or_read(tmp_path):
 def test_a_tensor_that_ends_outside_the_file_is_refused(tmp_path, monkeypatch):
     path = whole_file(tmp_path / "a.weights.h5")
     found: dict[str, Any] = {"texts": {}, "tensors": {"x": ["<f4", [3], path.stat().st_size - 8]}}
-    monkeypatch.setattr(hdf5_files, "_listing", lambda *_: found)
+    monkeypatch.setattr(hdf5_reader, "_listing", lambda *_: found)
     assert "x: expected 12 bytes for float32 [3], got 8" in refusal(path)
     found["tensors"] = {"x": ["<f4", [1 << 31], 0]}
     assert "declares 8,589,934,592 bytes of tensors" in refusal(path)

@@ -16,7 +16,8 @@ from onnx import helper, numpy_helper
 from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.lstm import LSTM, lstm_forward
-from numpy_lstm.porting.formats.onnx.files import onnx_model, read_onnx
+from numpy_lstm.porting.formats.onnx.onnx_reader import read_onnx
+from numpy_lstm.porting.formats.onnx.onnx_writer import onnx_model
 from numpy_lstm.porting.layouts.arrangement import sizes_of, to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM

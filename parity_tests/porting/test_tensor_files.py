@@ -14,14 +14,11 @@ import safetensors.numpy
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.formats.read import FORMATS, read_archive
-from numpy_lstm.porting.formats.safetensors_file import (
-    npz_bytes,
-    read_json,
-    read_npz,
-    read_safetensors,
-    safetensors_bytes,
-)
+from numpy_lstm.porting.formats.containers import CONTAINERS
+from numpy_lstm.porting.formats.json_file import read_json
+from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
+from numpy_lstm.porting.formats.read import read_archive
+from numpy_lstm.porting.formats.safetensors_file import read_safetensors, safetensors_bytes
 from parity_tests.conftest import DATA
 
 NPZ_DTYPES = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 c8 c16 ?".split()
@@ -432,12 +429,12 @@ def test_the_content_decides_and_a_suffix_that_disagrees_is_said(tmp_path, conta
     assert archive.container == container
     np.testing.assert_array_equal(archive.tensors["a"], A["a"])
     said = [note for note in archive.notes if "its suffix says" in note]
-    if suffix in ("", *FORMATS[container].suffixes):
+    if suffix in ("", *CONTAINERS[container].suffixes):
         assert not said
     else:
         (note,) = said
         assert note.endswith(
-            f"its content {FORMATS[container].title}: read as {FORMATS[container].title}"
+            f"its content {CONTAINERS[container].title}: read as {CONTAINERS[container].title}"
         )
 
 
@@ -457,9 +454,9 @@ def test_the_content_chooses_the_reader(tmp_path, container, data, suffix):
     assert seen == [path]
 
 
-@pytest.mark.parametrize("container", FORMATS)
+@pytest.mark.parametrize("container", CONTAINERS)
 def test_the_suffix_chooses_the_reader_where_the_content_does_not_say(tmp_path, container):
-    suffixes = FORMATS[container].suffixes
+    suffixes = CONTAINERS[container].suffixes
     for suffix, content in (
         *((s, bytes(99)) for s in suffixes),
         (suffixes[0], b"PK\3\4" + bytes(9)),

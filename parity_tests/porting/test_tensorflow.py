@@ -14,13 +14,14 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.language_model import LanguageModel, language_model_forward
-from numpy_lstm.porting.formats.tensorflow import bundle
-from numpy_lstm.porting.formats.tensorflow.bundle import read_tf_bundle, tf_bundle
-from numpy_lstm.porting.formats.tensorflow.crc32c import crc32c, masked
+from numpy_lstm.porting.formats.tensorflow.checkpoint_files import INDEX_ENDS_WITH
+from numpy_lstm.porting.formats.tensorflow.checkpoint_reader import read_tf_bundle
+from numpy_lstm.porting.formats.tensorflow.checkpoint_writer import tf_bundle
+from numpy_lstm.porting.formats.tensorflow.messages import TENSORFLOW_DTYPES, BundleEntryProto
 from numpy_lstm.porting.formats.tensorflow.sorted_table import (
-    MAGIC,
     TRAILER,
     block_of,
+    masked_checksum,
     varint_of,
     with_trailer,
 )
@@ -90,6 +91,12 @@ def test_crc32c_has_the_values_of_rfc_3720(data, expected):
     assert crc32c(data) == expected
 
 
+def crc32c(data):
+    """The sum that the stored one is made of: moved and rotated back."""
+    rotated = (masked_checksum(data) - 0xA282EAD8) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
+
+
 def test_crc32c_is_that_of_bit_by_bit_division_at_every_length():
     data = np.random.default_rng(1).bytes(700)
     crc = 0xFFFFFFFF
@@ -128,7 +135,7 @@ def random_tensors(count):
     rng = np.random.default_rng(count)
     dtypes = [
         np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
-        for name in bundle.DTYPES.values()
+        for name in TENSORFLOW_DTYPES.values()
     ]
     shapes = [(), (3,), (2, 5), (0, 4), (1, 2, 3)]
     tensors = {}
@@ -184,18 +191,21 @@ def test_what_a_checkpoint_cannot_hold_is_not_written(tensors, message):
 
 
 def header(shards=1, endianness=0):
-    return b"", bundle._field(1, shards) + bundle._field(2, endianness)
+    return b"", b"\x08" + varint_of(shards) + b"\x10" + varint_of(endianness)
 
 
-def entry(name, raw, dtype=1, shape=None, shard=0, offset=0, size=None, crc=None, slices=b""):
+def entry(name, raw, dtype=1, shape=None, shard=0, offset=0, size=None, crc=None, slices=()):
     """An entry of the index, with whatever is given in the place of the truth."""
-    shape = (len(raw) // 4,) if shape is None else shape
-    dims = b"".join(bundle._field(2, bundle._field(1, n % (1 << 64))) for n in shape)
-    numbers = {1: dtype, 3: shard, 4: offset, 5: len(raw) if size is None else size}
-    value = b"".join(bundle._field(n, number % (1 << 64)) for n, number in numbers.items())
-    crc = masked(crc32c(raw)) if crc is None else crc
-    value += bundle._field(2, dims) + b"\x35" + crc.to_bytes(4, "little") + slices
-    return name.encode("utf-8", "surrogateescape"), value
+    message = BundleEntryProto(
+        dtype=dtype,
+        shape={"dim": [{"size": n} for n in ((len(raw) // 4,) if shape is None else shape)]},
+        shard_id=shard,
+        offset=offset,
+        size=len(raw) if size is None else size,
+        crc32c=masked_checksum(raw) if crc is None else crc,
+        slices=slices,
+    )
+    return name.encode("utf-8", "surrogateescape"), message.SerializeToString()
 
 
 def table(*blocks, kind=0):
@@ -204,11 +214,20 @@ def table(*blocks, kind=0):
     made = [block if isinstance(block, bytes) else block_of(block) for block in blocks]
     for block in [*made, block_of([])]:
         handles.append(varint_of(len(content)) + varint_of(len(block)))
-        trailer = bytes([kind]) + masked(crc32c(block + bytes([kind]))).to_bytes(4, "little")
+        trailer = bytes([kind]) + masked_checksum(block + bytes([kind])).to_bytes(4, "little")
         content += block + trailer
     index = block_of([(b"%d" % k, handle) for k, handle in enumerate(handles[:-1])])
     footer = handles[-1] + varint_of(len(content)) + varint_of(len(index))
-    return content + with_trailer(index) + footer.ljust(40, b"\0") + MAGIC
+    return content + with_trailer(index) + footer.ljust(40, b"\0") + INDEX_ENDS_WITH
+
+
+def table_with_handle(handle):
+    """A table whose only block of data is where this handle says."""
+    empty, index = block_of([]), block_of([(b"0", handle)])
+    content = with_trailer(empty)
+    handles = (0, len(empty), len(content), len(index))
+    footer = b"".join(map(varint_of, handles)).ljust(40, b"\0") + INDEX_ENDS_WITH
+    return content + with_trailer(index) + footer
 
 
 ONE_RESTART = bytes(4) + (1).to_bytes(4, "little")
@@ -237,7 +256,7 @@ def test_what_is_no_number_is_left_out_and_noted(tmp_path):
 
 REFUSED = {
     "snappy": (table([header(), entry("a", RAW)], kind=1), "compressed (kind 1; 1 is snappy)"),
-    "slices": (table([header(), entry("w", RAW, slices=b"\x3a\0")]), "'w': saved in slices"),
+    "slices": (table([header(), entry("w", RAW, slices=(b"",))]), "'w': saved in slices"),
     "big-endian": (table([header(endianness=1), entry("a", RAW)]), "is big-endian"),
     "no header": (table([entry("a", RAW)]), "lacks the entry that says how many shards"),
     "no shards": (table([header(shards=0)]), "expected 1 to 99,999 shards, got 0"),
@@ -249,17 +268,22 @@ REFUSED = {
     "disorder": (table([header(), entry("b", RAW)], [entry("a", RAW)]), "names are not in order"),
     "path": (table([header(), entry("../a", RAW)]), "is that of a path out of the file"),
     "bytes": (table([header(), entry("a\udcff", RAW)]), "is not UTF-8"),
-    "wire type": (table([header(), (b"a", b"\x0b")]), "unknown wire type 3"),
-    "cut message": (table([header(), (b"a", b"\x12\x05\0")]), "reaches beyond its message"),
-    "cut number": (table([header(), (b"a", b"\x08\x80")]), "ends inside a number"),
-    "long number": (table([header(), (b"a", b"\x08" + b"\xff" * 10)]), "exceeds 64 bits"),
+    "wire type": (table([header(), (b"a", b"\x0b")]), "entry 'a' is no whole BundleEntryProto"),
+    "cut message": (
+        table([header(), (b"a", b"\x12\x05\0")]),
+        "entry 'a' is no whole BundleEntryProto",
+    ),
+    "cut number": (table([header(), (b"a", b"\x08\x80")]), "entry 'a' is no whole"),
+    "long number": (table([header(), (b"a", b"\x08" + b"\xff" * 10)]), "'a' is no whole"),
+    "cut handle": (table_with_handle(b"\x80"), "ends inside a number"),
+    "long handle": (table_with_handle(b"\xff" * 10), "exceeds 64 bits"),
     "too much shared": (table(b"\x05\x01\0a" + ONE_RESTART), "reaches beyond its block"),
     "long key": (table(b"\0\x01\0a\x01\x09\0b" + ONE_RESTART), "after 'a' reaches beyond its"),
     "long value": (table(b"\0\x01\x09a" + ONE_RESTART), "reaches beyond its block"),
     "short block": (table(b"\0\0\0"), "a block is shorter than its own list"),
     "long list": (table(bytes(8) + b"\x09\0\0\0"), "a block is shorter than its own list"),
     "far block": (
-        bytes(40) + (b"\xff\x7f\x08" * 2).ljust(40, b"\0") + MAGIC,
+        bytes(40) + (b"\xff\x7f\x08" * 2).ljust(40, b"\0") + INDEX_ENDS_WITH,
         "a block of 8 bytes at 16,383 reaches beyond the file's end",
     ),
     "not a table": (b"{}" * 40, "expected the index of a TensorFlow checkpoint (version 2)"),

@@ -1,4 +1,4 @@
-"""What every reader of named tensors checks: files, names, shapes, and the bytes that are there."""
+"""What every reader of named tensors checks: files, sizes, names, shapes, and the bytes there."""
 
 import math
 import stat
@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm.errors import InputError, check
+from numpy_lstm.errors import InputError
 
 MAX_AXES = 8
-"""Of a tensor of a file; an LSTM's have four at most."""
+"""The most axes that a tensor of a file may have; an LSTM's have four at most."""
+
+
+# --- files --------------------------------------------------------------------------------------
 
 
 @contextmanager
-def whole(path: Path, what: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turn what a library raises of a damaged file into one sentence.
+def errors_as_damage(path: Path, what: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn what a library raises when it reads a damaged file into one sentence.
 
     Raises:
-        InputError: as it came, or for any of the errors.
+        InputError: as it came, or in place of any of the errors.
     """
     try:
         yield
@@ -43,11 +46,12 @@ def check_is_file(path: Path, what: str) -> None:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = "no such file" if missing else getattr(error, "strerror", None) or error
         raise InputError(f"{path}: {reason}; expected {what}") from error
-    check(regular, f"{path}: not a regular file; expected {what}")
+    if not regular:
+        raise InputError(f"{path}: not a regular file; expected {what}")
 
 
-def file_bytes(path: Path, what: str) -> bytes:
-    """All of a regular file."""
+def read_bytes(path: Path, what: str) -> bytes:
+    """The whole content of a regular file."""
     check_is_file(path, what)
     try:
         return path.read_bytes()
@@ -55,7 +59,24 @@ def file_bytes(path: Path, what: str) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def unsafe(name: str) -> str | None:
+def check_declared(path: Path, declared: int, file_bytes: int | None = None) -> None:
+    """Raise unless a file may hold this much once unpacked: 64 MiB, or 100 times its own size.
+
+    Trained weights hardly shrink when compressed, so that nothing honest comes near.
+    """
+    size = path.stat().st_size if file_bytes is None else file_bytes
+    allowed = (64 << 20) + 100 * size
+    if declared > allowed:
+        raise InputError(
+            f"{path}: declares {declared:,} bytes of tensors in a file of {size:,};"
+            f" expected at most {allowed:,}; is it damaged?"
+        )
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def name_fault(name: str) -> str | None:
     """Why a tensor may not be called this; None if it may. Slashes within are common."""
     try:
         name.encode()
@@ -64,53 +85,75 @@ def unsafe(name: str) -> str | None:
     if not name or not name.isprintable():
         return "is empty, or holds characters that cannot be printed"
     parts = name.replace("\\", "/").split("/")
-    return "is that of a path out of the file" if ".." in parts or parts[0] == "" else None
+    if ".." in parts or parts[0] == "":
+        return "is that of a path out of the file"
+    return None
 
 
 def check_name(path: Path, name: str) -> None:
     """Raise if a tensor of a file may not be called this."""
-    reason = unsafe(name)
-    check(reason is None, f"{path}: the name {name!r} of a tensor {reason}; rename it")
+    fault = name_fault(name)
+    if fault is not None:
+        raise InputError(f"{path}: the name {name!r} of a tensor {fault}; rename it")
 
 
-def check_tensors(tensors: Mapping[str, np.ndarray], allowed: str, otherwise: str) -> None:
-    """Raise unless each tensor may be written: a good name, and a dtype of these kinds."""
-    for name, array in tensors.items():
-        reason = unsafe(name)
-        check(reason is None, f"{name!r}: expected another name, since this one {reason}")
-        check(
-            array.dtype.kind in allowed or array.dtype.name in otherwise.split(),
-            f"{name}: cannot be written with dtype {array.dtype};"
-            f" expected numbers, such as float32 (--dtype float32), float64 or"
-            f" {otherwise or 'int32'}",
+def left_out_note(names: list[str]) -> tuple[str, ...]:
+    """The note of an archive that says which tensors were not read; none if all were."""
+    if not names:
+        return ()
+    return (f"left out, as no numbers of a dtype read here: {', '.join(names)}",)
+
+
+# --- tensors ------------------------------------------------------------------------------------
+
+
+def check_size(
+    path: Path, name: str, held_bytes: int, dtype: np.dtype, shape: tuple[int, ...]
+) -> None:
+    """Raise unless a tensor of this dtype and shape has exactly as many bytes as the file holds."""
+    if len(shape) > MAX_AXES or not all(0 <= size < 1 << 40 for size in shape):
+        raise InputError(
+            f"{path}: {name}: expected a shape of at most {MAX_AXES} sizes below 2^40,"
+            f" got {list(shape[: MAX_AXES + 1])}"
         )
-        check(
-            array.ndim <= MAX_AXES,
-            f"{name}: expected at most {MAX_AXES} axes, got {array.ndim}",
+    declared = math.prod(shape) * dtype.itemsize
+    if declared != held_bytes:
+        raise InputError(
+            f"{path}: {name}: expected {declared:,} bytes for {dtype} {list(shape)},"
+            f" got {held_bytes:,}; was it damaged?"
         )
 
 
-def tensor(path: Path, name: str, data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def tensor_of_bytes(
+    path: Path, name: str, data: Any, dtype: np.dtype, shape: tuple[int, ...]
+) -> np.ndarray:
     """The tensor that these bytes are, in memory of its own and in the machine's byte order.
 
     Raises:
         InputError: the shape is impossible, or not that of as many bytes.
     """
-    check(
-        len(shape) <= MAX_AXES and all(0 <= size < 1 << 40 for size in shape),
-        f"{path}: {name}: expected a shape of at most {MAX_AXES} sizes below 2^40,"
-        f" got {list(shape[: MAX_AXES + 1])}",
-    )
-    declared = math.prod(shape) * dtype.itemsize
-    check(
-        declared == len(data),
-        f"{path}: {name}: expected {declared:,} bytes for {dtype} {list(shape)},"
-        f" got {len(data):,}; was it damaged?",
-    )
+    check_size(path, name, len(data), dtype, shape)
     array = np.frombuffer(data, dtype)
     return array.astype(dtype.newbyteorder("="), copy=True).reshape(shape)
 
 
-def left_out_note(names: list[str]) -> tuple[str, ...]:
-    """For `Archive.notes`: which tensors were not read."""
-    return (f"left out, as no numbers of a dtype read here: {', '.join(names)}",) * bool(names)
+def check_can_be_written(tensors: Mapping[str, np.ndarray], kinds: str, dtypes: str) -> None:
+    """Raise unless each tensor has a good name and a dtype that a container can hold.
+
+    Args:
+        tensors: by name.
+        kinds: letters of NumPy's dtype.kind that the container holds.
+        dtypes: names of further dtypes that it holds, separated by spaces.
+    """
+    for name, array in tensors.items():
+        fault = name_fault(name)
+        if fault is not None:
+            raise InputError(f"{name!r}: expected another name, since this one {fault}")
+        if array.dtype.kind not in kinds and array.dtype.name not in dtypes.split():
+            raise InputError(
+                f"{name}: cannot be written with dtype {array.dtype};"
+                f" expected numbers, such as float32 (--dtype float32), float64 or"
+                f" {dtypes or 'int32'}"
+            )
+        if array.ndim > MAX_AXES:
+            raise InputError(f"{name}: expected at most {MAX_AXES} axes, got {array.ndim}")

@@ -1,74 +1,56 @@
-"""Bytes of a file for an LSTM in some layout, by the file's ending."""
+"""The content of the files that hold an LSTM in some layout, by the ending of the file's name."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from numpy_lstm.errors import InputError, check
+from numpy_lstm.errors import InputError
+from numpy_lstm.porting.formats.containers import CONTAINERS, Container, load
 from numpy_lstm.porting.layouts.layout import Layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
-ENDINGS = (".npz", ".safetensors", ".pt", ".weights.h5", ".onnx", ".index")
-"""What is written; `.pt` by a writer that the caller gives, for it needs torch."""
-ROWS_OF = {".weights.h5": ("keras",), ".onnx": ("onnx",), ".index": ("tf-",)}
-"""The rows (or what their keys begin with) that the container is made for; others hold any."""
-
 
 def check_writable(path: Path, layout: Layout) -> str:
-    """The ending that says the container.
+    """The key of the container that a file's ending says.
 
     Raises:
         InputError: an ending that is not known, or a container that is not made for the layout.
     """
-    ending = next((e for e in ENDINGS if path.name.endswith(e)), None)
-    if ending is None or path.name == ending:
-        raise InputError(f"{path}: expected a file name that ends in one of {', '.join(ENDINGS)}")
-    rows = ROWS_OF.get(ending)
-    check(
-        rows is None or any(layout.key.startswith(row) for row in rows),
-        f"{path}: {ending} is not made for the layout {layout.key}; expected"
-        f" {', '.join(e for e in ENDINGS if e not in ROWS_OF)}",
-    )
-    return ending
+    written = {key: row for key, row in CONTAINERS.items() if row.ending}
+    for key, row in written.items():
+        if path.name.endswith(row.ending) and path.name != row.ending:
+            _check_layout(path, layout, row)
+            return key
+    endings = ", ".join(row.ending for row in written.values())
+    raise InputError(f"{path}: expected a file name that ends in one of {endings}")
+
+
+def _check_layout(path: Path, layout: Layout, row: Container) -> None:
+    """Raise unless the container is made for the layout."""
+    if row.layouts and not layout.key.startswith(row.layouts):
+        others = [each.ending for each in CONTAINERS.values() if each.ending and not each.layouts]
+        raise InputError(
+            f"{path}: {row.ending} is not made for the layout {layout.key}; expected"
+            f" {', '.join(others)}"
+        )
 
 
 def encode(
-    native: PlacedLSTM,
+    lstm: PlacedLSTM,
     path: Path,
     writers: Mapping[str, Callable[[PlacedLSTM], bytes]] | None = None,
 ) -> dict[Path, bytes]:
     """The content of every file that ``path`` stands for, in the order in which to write them.
 
+    Args:
+        lstm: as it is placed in its layout.
+        path: the file's name.
+        writers: by ending, those that this package does not have: {".pt": pt_bytes}.
+
     Raises:
         InputError: as `check_writable`; a dtype or names that the container does not have.
     """
-    ending = check_writable(path, native.layout)
-    if ending == ".index":
-        from numpy_lstm.porting.formats.tensorflow.bundle import data_of, tf_bundle
-
-        index, data = tf_bundle(native.tensors)
-        return {data_of(path): data, path: index}
-    return {path: _encoder(ending, writers or {})(native)}
-
-
-def _encoder(
-    ending: str, writers: Mapping[str, Callable[[PlacedLSTM], bytes]]
-) -> Callable[[PlacedLSTM], bytes]:
-    if ending in writers:
-        return writers[ending]
-    if ending == ".npz":
-        from numpy_lstm.porting.formats.npz_file import npz_bytes
-
-        return lambda native: npz_bytes(native.tensors)
-    if ending == ".safetensors":
-        from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
-
-        return lambda native: safetensors_bytes(native.tensors, None)
-    if ending == ".weights.h5":
-        from numpy_lstm.porting.formats.keras.files import keras_weights
-
-        return keras_weights
-    if ending == ".onnx":
-        from numpy_lstm.porting.formats.onnx.files import onnx_model
-
-        return onnx_model
-    raise InputError(f"{ending}: needs torch; use scripts/port.py")
+    key = check_writable(path, lstm.layout)
+    row = CONTAINERS[key]
+    if writers and row.ending in writers:
+        return {path: writers[row.ending](lstm)}
+    return load(str(path), key, row.writer)(lstm, path)

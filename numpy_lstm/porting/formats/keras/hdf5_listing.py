@@ -3,10 +3,10 @@
 The HDF5 library, given a damaged file, may loop for ever (it does: one damaged copy in a hundred,
 in the heap of strings) and may crash. So it runs in a child process with limits of time and memory,
 opens the metadata alone, and says where the numbers are; they are taken from the file's bytes by
-`hdf5_files`. This module imports nothing of the package, so as to start fast.
+`hdf5_reader`. This module imports nothing of the package, so as to start fast.
 
-As a program: the file on standard input, JSON on standard output, as `listing` returns it, or
-{"problem": sentence}.
+As a program: the seconds of processor time that it may take as its argument, the file on standard
+input; on standard output JSON, as `listing` returns it, or {"problem": sentence}.
 """
 
 import io
@@ -15,8 +15,6 @@ import sys
 from importlib import import_module
 from typing import Any
 
-SECONDS = 3
-"""What a listing may take; of an honest file, it takes milliseconds."""
 TEXTS = ("keras_version", "model_config", "name", "dtype")
 """Attributes that are read; no other is touched."""
 
@@ -42,36 +40,37 @@ def listing(data: bytes) -> dict[str, Any]:
         while found:
             where, item = found.pop()
             address = h5py.h5o.get_info(item.id).addr
-            _require(address not in seen, f"{where!r} is a second name of an object")
+            if address in seen:
+                raise ValueError(f"{where!r} is a second name of an object")
             seen.add(address)
             texts[where] = {name: _text(item, where, name) for name in TEXTS if name in item.attrs}
             if isinstance(item, h5py.Dataset):
                 tensors[where] = _place(item, where)
                 continue
-            _require(isinstance(item, h5py.Group), f"{where!r} is neither group nor dataset")
+            if not isinstance(item, h5py.Group):
+                raise ValueError(f"{where!r} is neither group nor dataset")
             for name in reversed(list(item)):
                 path = f"{where}/{name}" if where else name
                 path.encode()  # names must be text
                 link = item.get(name, getlink=True)
                 # Soft and external links are never followed: the latter open other files.
-                _require(isinstance(link, h5py.HardLink), f"{path!r} is a {type(link).__name__}")
+                if not isinstance(link, h5py.HardLink):
+                    raise ValueError(f"{path!r} is a {type(link).__name__}")
                 found.append((path, item[name]))
     return {"tensors": tensors, "texts": {w: found for w, found in texts.items() if found}}
 
 
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise ValueError(sentence)
-
-
 def _text(item: Any, where: str, name: str) -> str:
+    """An attribute of an object that is text."""
     import h5py
 
     attribute = item.attrs.get_id(name)
-    is_text = attribute.shape == () and h5py.check_string_dtype(attribute.dtype) is not None
-    _require(is_text, f"attribute {name!r} of {where!r} is not text")
+    if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
+        raise ValueError(f"attribute {name!r} of {where!r} is not text")
     value = item.attrs[name]
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    return str(value)
 
 
 def _place(dataset: Any, where: str) -> tuple[str, tuple[int, ...], int]:
@@ -79,46 +78,49 @@ def _place(dataset: Any, where: str) -> tuple[str, tuple[int, ...], int]:
     its shape opens other files."""
     import h5py
 
-    plist = dataset.id.get_create_plist()
-    plain = plist.get_layout() == h5py.h5d.CONTIGUOUS and not plist.get_external_count()
-    _require(
-        plain,
-        f"{where!r} is not stored in one piece in this file (chunked, compressed, virtual or"
-        " external), as Keras stores it",
-    )
+    created = dataset.id.get_create_plist()
+    if created.get_layout() != h5py.h5d.CONTIGUOUS or created.get_external_count():
+        raise ValueError(
+            f"{where!r} is not stored in one piece in this file (chunked, compressed, virtual or"
+            " external), as Keras stores it"
+        )
     dtype = dataset.dtype
     opaque = dtype.str == "|V2"  # Keras' bfloat16, which an attribute tells
     usual = dtype.kind in "biuf" and dataset.id.get_type() == h5py.h5t.py_create(
         dtype, logical=True
     )
-    _require(opaque or usual, f"{where!r} does not hold plain numbers ({dtype})")
-    _require(dataset.shape is not None, f"{where!r} has no shape")
+    if not opaque and not usual:
+        raise ValueError(f"{where!r} does not hold plain numbers ({dtype})")
+    if dataset.shape is None:
+        raise ValueError(f"{where!r} has no shape")
     offset = dataset.id.get_offset()
-    _require(offset is not None or not dataset.size, f"{where!r} has a shape and no data")
+    if offset is None and dataset.size:
+        raise ValueError(f"{where!r} has a shape and no data")
     return dtype.str, dataset.shape, offset or 0
 
 
-def _limit(file_bytes: int) -> None:
-    """Time and memory, where the system has such limits."""
+def _limit(seconds: int, file_bytes: int) -> None:
+    """Limit this process's time and memory, where the system has such limits."""
     try:
         import resource
     except ImportError:
         return
     memory = (2 << 30) + 4 * file_bytes
     for kind, amount in (
-        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(kind)
-        amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+        if hard != resource.RLIM_INFINITY:
+            amount = min(amount, hard)
         resource.setrlimit(kind, (amount, hard))
 
 
 def main() -> None:
     """List the file on standard input."""
     data = sys.stdin.buffer.read()
-    _limit(len(data))
+    _limit(int(sys.argv[1]), len(data))
     try:
         result = listing(data)
     except Exception as error:  # the HDF5 library's errors come as any of Python's

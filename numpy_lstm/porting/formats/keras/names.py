@@ -1,4 +1,4 @@
-"""Which tensors of a Keras file are an LSTM's, and what the table's rows call them.
+"""Which tensors of a Keras file are an LSTM's, and what the table's layouts call them.
 
 Keras 3 numbers the variables of a layer (layers/lstm/cell/vars/0), under groups named after
 classes, and gives the layer's own name as an attribute. Keras 1 and 2 name them
@@ -12,37 +12,37 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from numpy_lstm.porting.formats.keras.hdf5_files import Texts
+from numpy_lstm.porting.formats.keras.hdf5_reader import Texts
 
 BY_NUMBER = ("kernel", "recurrent_kernel", "bias")
 DIRECTIONS = {"forward_layer": "forward/", "backward_layer": "backward/"}
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies", "cell", "cells")
 """Groups of Keras 3 that are no layers; the second is TensorFlow 2.12's."""
 CELL = re.compile(r"lstm_cell(_\d+)?")
-KERAS_1 = re.compile(r"(?P<layer>.+)_(?P<own>[WUb](_[icfo])?)")
+KERAS_1 = re.compile(r"(?P<layer>.+)_(?P<leaf>[WUb](_[icfo])?)")
 TWELVE = {f"{letter}_{gate}" for letter in "WUb" for gate in "icfo"}
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedTensor:
     """A tensor of an LSTM.
 
     Args:
-        layer: whose.
+        layer: the name of the layer that has it.
         direction: "", "forward/" or "backward/".
-        own: what the row calls it.
-        group: the layer's in a file of Keras 3.
+        leaf: what the layout calls it: "kernel".
+        group: where a file of Keras 3 has the layer.
     """
 
     layer: str
     direction: str
-    own: str
+    leaf: str
     group: str = ""
 
     @property
     def name(self) -> str:
-        """As the rows have it."""
-        return f"{self.layer}/{self.direction}{self.own}"
+        """The tensor's name in the layout, with its prefix."""
+        return f"{self.layer}/{self.direction}{self.leaf}"
 
 
 def is_numbered(paths: Iterable[str]) -> bool:
@@ -50,33 +50,38 @@ def is_numbered(paths: Iterable[str]) -> bool:
     return any(re.search(r"(^|/)vars/\d+$", path) for path in paths)
 
 
-def names_by_number(tensors: Mapping[str, np.ndarray], texts: Texts) -> dict[str, Named]:
+def names_by_number(tensors: Mapping[str, np.ndarray], texts: Texts) -> dict[str, NamedTensor]:
     """The LSTMs' tensors of a file of Keras 3, by path."""
     cells: dict[str, dict[str, str]] = {}
     for path in tensors:
         match = re.fullmatch(r"(.*)/vars/(\d+)", path)
         if match and (match[1].endswith("/cell") or CELL.fullmatch(match[1].rpartition("/")[2])):
-            own = dict(zip("012", BY_NUMBER, strict=True)).get(match[2], match[2])
-            cells.setdefault(match[1], {})[own] = path
+            leaf = dict(zip("012", BY_NUMBER, strict=True)).get(match[2], match[2])
+            cells.setdefault(match[1], {})[leaf] = path
     result = {}
     for cell, paths in cells.items():
-        if is_lstm({own: tensors[path] for own, path in paths.items()}):
+        if is_lstm({leaf: tensors[path] for leaf, path in paths.items()}):
             layer, direction = _layer_of(cell, texts)
             group = cell.removesuffix("/cell")
-            result |= {p: Named(layer, direction, own, group) for own, p in paths.items()}
-    pairs: dict[str, set[str]] = {}
-    for named in result.values():
-        pairs.setdefault(named.layer, set()).add(named.direction)
-    # One direction of two, whose twin is no LSTM or lacks a tensor, is no LSTM either.
-    halves = {layer for layer, directions in pairs.items() if directions < set(DIRECTIONS.values())}
-    result = {path: named for path, named in result.items() if named.layer not in halves}
+            for leaf, path in paths.items():
+                result[path] = NamedTensor(layer, direction, leaf, group)
+    result = _without_halves(result)
     # Names that are not unique are no names.
     uses = Counter(named.name for named in result.values())
     unclear = {named.layer for named in result.values() if uses[named.name] > 1}
-    return {
-        path: replace(n, layer=n.group, direction="") if n.layer in unclear else n
-        for path, n in result.items()
-    }
+    for path, named in result.items():
+        if named.layer in unclear:
+            result[path] = replace(named, layer=named.group, direction="")
+    return result
+
+
+def _without_halves(names: Mapping[str, NamedTensor]) -> dict[str, NamedTensor]:
+    """The tensors without those of one direction whose twin is no LSTM or lacks a tensor."""
+    directions: dict[str, set[str]] = {}
+    for named in names.values():
+        directions.setdefault(named.layer, set()).add(named.direction)
+    halves = {layer for layer, found in directions.items() if found < set(DIRECTIONS.values())}
+    return {path: named for path, named in names.items() if named.layer not in halves}
 
 
 def _layer_of(cell: str, texts: Texts) -> tuple[str, str]:
@@ -91,35 +96,43 @@ def _layer_of(cell: str, texts: Texts) -> tuple[str, str]:
     return "/".join(names) or cell, direction
 
 
-def names_by_name(tensors: Mapping[str, np.ndarray]) -> dict[str, Named]:
+def names_by_name(tensors: Mapping[str, np.ndarray]) -> dict[str, NamedTensor]:
     """The LSTMs' tensors of a file of Keras 1 or 2, by path."""
-    root = "model_weights/" if any(path.startswith("model_weights/") for path in tensors) else ""
+    root = ""
+    if any(path.startswith("model_weights/") for path in tensors):
+        root = "model_weights/"
     owners: dict[tuple[str, ...], dict[str, str]] = {}
     for path in tensors:
-        parts = path.removeprefix(root).split("/")
-        leaf = re.sub(r":\d+$", "", parts.pop())
-        if match := KERAS_1.fullmatch(leaf):
-            parts.append(match["layer"])
-            leaf = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}.get(
-                match["own"], match["own"]
-            )
-        if path.startswith(root) and len(parts) > 1:
-            owners.setdefault(tuple(parts), {})[leaf] = path
+        owner, leaf = _owner_and_leaf(path.removeprefix(root))
+        if path.startswith(root) and len(owner) > 1:
+            owners.setdefault(owner, {})[leaf] = path
     lstms = {
         owner: paths
         for owner, paths in owners.items()
-        if is_lstm({own: tensors[path] for own, path in paths.items()})
+        if is_lstm({leaf: tensors[path] for leaf, path in paths.items()})
     }
     result = {}
     for owner, (layer, direction) in _layers(list(lstms)).items():
-        for own, path in lstms[owner].items():
-            if own in BY_NUMBER or own in TWELVE:
-                result[path] = Named(layer, direction, own)
+        for leaf, path in lstms[owner].items():
+            if leaf in BY_NUMBER or leaf in TWELVE:
+                result[path] = NamedTensor(layer, direction, leaf)
     return result
 
 
+def _owner_and_leaf(path: str) -> tuple[tuple[str, ...], str]:
+    """The parts of a tensor's path that say whose it is, and what the layouts call it."""
+    *owner, leaf = path.split("/")
+    leaf = re.sub(r":\d+$", "", leaf)
+    match = KERAS_1.fullmatch(leaf)
+    if match:
+        owner.append(match["layer"])
+        whole_blocks = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}
+        leaf = whole_blocks.get(match["leaf"], match["leaf"])
+    return tuple(owner), leaf
+
+
 def _layers(owners: list[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, str]]:
-    """Layer and direction of each.
+    """Layer and direction of each owner of tensors.
 
     The first part is the layer's name, the others are Keras' names of variables, which say what is
     within it. (They may bear a former name of the layer: it counts only where there are several.)
@@ -132,11 +145,11 @@ def _layers(owners: list[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, s
     for owner, parts in short.items():
         top, last = owner[0], parts[-1]
         direction = ""
-        for token, opposite in (("forward", "backward"), ("backward", "forward")):
-            own = last.removeprefix(f"{token}_")
-            # A layer may be called forward_something; one of a pair has its twin beside it.
-            if own != last and (top, f"{opposite}_{own}") in ends:
-                direction, last = f"{token}/", parts[-2] if len(parts) > 2 else top
+        for side, opposite in (("forward", "backward"), ("backward", "forward")):
+            rest = last.removeprefix(f"{side}_")
+            # A layer may be called forward_something; one of a pair has its twin in the file.
+            if rest != last and (top, f"{opposite}_{rest}") in ends:
+                direction, last = f"{side}/", parts[-2] if len(parts) > 2 else top
         result[owner] = (top, last, direction)
     lasts: dict[str, set[str]] = {}
     for top, last, _ in result.values():
@@ -144,14 +157,23 @@ def _layers(owners: list[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, s
     return {o: (layer_name(top, last, lasts[top]), d) for o, (top, last, d) in result.items()}
 
 
-def layer_name(top: str, own: str, all_within: set[str]) -> str:
-    """What an LSTM is called: as the layer of the model that it is or is in, alone or among others;
-    `all_within` has the names of those."""
-    return top if len(all_within) == 1 or own == top else f"{top}/{own}"
+def layer_name(top: str, inner: str, all_inner: set[str]) -> str:
+    """What an LSTM is called.
+
+    Args:
+        top: the layer of the model that it is, or is in.
+        inner: its name within that layer.
+        all_inner: names of all LSTMs within that layer.
+    """
+    if len(all_inner) == 1 or inner == top:
+        return top
+    return f"{top}/{inner}"
 
 
 def _without_cell(owner: tuple[str, ...]) -> tuple[str, ...]:
-    return owner[:-1] if len(owner) > 1 and CELL.fullmatch(owner[-1]) else owner
+    if len(owner) > 1 and CELL.fullmatch(owner[-1]):
+        return owner[:-1]
+    return owner
 
 
 def is_lstm(group: Mapping[str, np.ndarray]) -> bool:
@@ -165,19 +187,19 @@ def is_lstm(group: Mapping[str, np.ndarray]) -> bool:
     if not set(group) <= set(BY_NUMBER) or W.ndim != 2 or U.ndim != 2:
         return False
     H = U.shape[0]
-    biases = (None, (4 * H,), (8 * H,))
-    return U.shape[1] == W.shape[1] == 4 * H and (None if b is None else b.shape) in biases
+    bias_fits = b is None or b.shape in ((4 * H,), (8 * H,))
+    return U.shape[1] == W.shape[1] == 4 * H and bias_fits
 
 
-def rows_of(tensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The rows of the table that these LSTMs have; by their final names."""
-    rows = set()
+def layouts_of(tensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Keys of the layouts that these LSTMs have, by the names of their tensors."""
+    layouts = set()
     for name, array in tensors.items():
-        own = name.rpartition("/")[2]
-        if own in TWELVE:
-            rows.add("keras-1")
-        elif own == "recurrent_kernel":
-            bias = tensors.get(name.removesuffix(own) + "bias")
-            twice = bias is not None and bias.shape == (8 * array.shape[0],)
-            rows.add("keras-cudnn" if twice else "keras")
-    return tuple(sorted(rows)) or ("keras",)
+        leaf = name.rpartition("/")[2]
+        if leaf in TWELVE:
+            layouts.add("keras-1")
+        elif leaf == "recurrent_kernel":
+            bias = tensors.get(name.removesuffix(leaf) + "bias")
+            is_pair = bias is not None and bias.shape == (8 * array.shape[0],)
+            layouts.add("keras-cudnn" if is_pair else "keras")
+    return tuple(sorted(layouts)) or ("keras",)

@@ -1,4 +1,4 @@
-"""An LSTM node of ONNX: its attributes, and activations by ONNX's names and by ours.
+"""The attributes of ONNX's operator LSTM, and its activations by ONNX's names and by ours.
 
 What would change results and has no place in the equations is refused by name.
 """
@@ -9,29 +9,42 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 
-from numpy_lstm.errors import check
+from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.onnx.constants import Unreadable
+from numpy_lstm.porting.formats.onnx.model import ACTIVATIONS_KEY
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH
 from numpy_lstm.porting.layouts.named_activations import activation
 
-NAMES = {
-    **{"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softsign": "Softsign"},
-    **{"linear": "Affine", "hard_sigmoid": "HardSigmoid", "scaled_tanh": "ScaledTanh"},
+ONNX_NAMES = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "relu": "Relu",
+    "softsign": "Softsign",
+    "linear": "Affine",
+    "hard_sigmoid": "HardSigmoid",
+    "scaled_tanh": "ScaledTanh",
 }
-"""ONNX's names by ours; linear is alpha x + beta with 1 and 0."""
-NUMBERS = {"Affine": (1.0, 0.0), "HardSigmoid": (0.2, 0.5), "ScaledTanh": None}
-"""alpha and beta where there are any: those that hold when none are given, if there are."""
-OURS = {onnx.lower(): name for name, onnx in NAMES.items()}
-ATTRIBUTES = {
-    **{"activation_alpha": "floats", "activation_beta": "floats", "activations": "strings"},
-    **{"direction": "s", "hidden_size": "i", "layout": "i", "input_forget": "i", "clip": "f"},
-    "output_sequence": "i",
+"""ONNX's names of activations by ours; linear is alpha x + beta with 1 and 0."""
+OUR_NAMES = {theirs.lower(): ours for ours, theirs in ONNX_NAMES.items()}
+"""Our names by ONNX's, whose case does not count."""
+ALPHA_AND_BETA = {"Affine": (1.0, 0.0), "HardSigmoid": (0.2, 0.5), "ScaledTanh": None}
+"""Of the activations that have them: what holds where the node gives none, if anything does."""
+FIELDS = {
+    "activation_alpha": "floats",
+    "activation_beta": "floats",
+    "activations": "strings",
+    "clip": "f",
+    "direction": "s",
+    "hidden_size": "i",
+    "input_forget": "i",
+    "layout": "i",
+    "output_sequence": "i",  # until version 7
 }
-"""All there are, and the field of AttributeProto with their value; the last until version 7."""
-ACTIVATIONS_KEY = "numpy_lstm.activations"
-"""Of the model's metadata: the names of activations with exact numbers; attributes are float32."""
+"""All attributes there are, and the field of AttributeProto that holds the value of each."""
 Activations = tuple[str, str, str]
+"""Of the gates, the candidate and the output, by our names."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +53,9 @@ class Attributes:
 
     Args:
         directions: 1 or 2.
-        hidden_size: None if it is not said.
+        hidden_size: None if it is not given.
         batch_first: whether inputs, outputs and states begin with the batch.
-        activations: of the gates, the candidate and the output, by our names.
+        activations: of both directions alike.
     """
 
     directions: int
@@ -51,18 +64,17 @@ class Attributes:
     activations: Activations
 
 
-def attributes_of(node: Any) -> Attributes:
-    """The attributes of an LSTM node (NodeProto).
+def attributes_of(node: onnx.NodeProto) -> Attributes:
+    """The attributes of an LSTM node.
 
     Raises:
         Unreadable: what our equations lack, by name.
     """
     found: dict[str, Any] = {}
     for attribute in node.attribute:
-        source = ATTRIBUTES.get(attribute.name)
-        if source is None or attribute.name in found:
+        if attribute.name not in FIELDS or attribute.name in found:
             raise Unreadable(f"attribute {attribute.name!r} is unknown or there twice")
-        found[attribute.name] = getattr(attribute, source)
+        found[attribute.name] = getattr(attribute, FIELDS[attribute.name])
     direction = _text(found.get("direction", b"forward"))
     if direction not in ("forward", "bidirectional"):
         raise Unreadable(
@@ -89,10 +101,13 @@ def _text(data: bytes) -> str:
     return data.decode(errors="backslashreplace")
 
 
+# --- activations --------------------------------------------------------------------------------
+
+
 def _activations(
     names: Sequence[str], alpha: Sequence[float], beta: Sequence[float], directions: int
 ) -> Activations:
-    """By our names, for both directions alike. Those with numbers take them in turn."""
+    """The activations by our names; those that have alpha and beta take them in turn."""
     if not names and not alpha and not beta:
         return SIGMOID_TANH
     if not names:
@@ -104,11 +119,10 @@ def _activations(
     alphas, betas = list(alpha), list(beta)
     ours = []
     for name in names:
-        own = OURS.get(name.lower())
-        if own is None:
-            known = ", ".join(NUMBERS.keys() | set(NAMES.values()) - NUMBERS.keys())
-            raise Unreadable(f"activation {name!r} has no place here; expected one of {known}")
-        ours.append(_with_numbers(NAMES[own], own, alphas, betas))
+        if name.lower() not in OUR_NAMES:
+            expected = ", ".join(ONNX_NAMES.values())
+            raise Unreadable(f"activation {name!r} has no place here; expected one of {expected}")
+        ours.append(_with_numbers(OUR_NAMES[name.lower()], alphas, betas))
     if alphas or betas:
         raise Unreadable(
             f"activation_alpha = {[*alpha]}, activation_beta = {[*beta]}: more than the activations"
@@ -119,20 +133,24 @@ def _activations(
     return ours[0], ours[1], ours[2]
 
 
-def _with_numbers(name: str, own: str, alphas: list[float], betas: list[float]) -> str:
+def _with_numbers(ours: str, alphas: list[float], betas: list[float]) -> str:
     """Our name of an activation with its numbers, which are taken from the lists."""
-    if name not in NUMBERS:
-        return own
-    usual = NUMBERS[name]
+    theirs = ONNX_NAMES[ours]
+    if theirs not in ALPHA_AND_BETA:
+        return ours
+    usual = ALPHA_AND_BETA[theirs]
     if usual is None and not (alphas and betas):
-        raise Unreadable(f"activation {name!r}: expected activation_alpha and activation_beta")
+        raise Unreadable(f"activation {theirs!r}: expected activation_alpha and activation_beta")
     a, b = usual or (0.0, 0.0)
-    a, b = (_shortest(n.pop(0)) if n else given for n, given in ((alphas, a), (betas, b)))
-    if own == "linear":
-        if (a, b) != (1, 0):
-            raise Unreadable(f"activation Affine with alpha = {a}, beta = {b}; expected 1 and 0")
-        return own
-    return f"{own}({a}, {b})"
+    if alphas:
+        a = _shortest(alphas.pop(0))
+    if betas:
+        b = _shortest(betas.pop(0))
+    if ours != "linear":
+        return f"{ours}({a}, {b})"
+    if (a, b) != (1, 0):
+        raise Unreadable(f"activation Affine with alpha = {a}, beta = {b}; expected 1 and 0")
+    return ours
 
 
 def _shortest(number: float) -> float:
@@ -140,25 +158,32 @@ def _shortest(number: float) -> float:
     return float(str(np.float32(number)))
 
 
-def parsed(name: str) -> tuple[str, tuple[np.float32, ...]]:
+def onnx_activation(name: str) -> tuple[str, tuple[np.float32, ...]]:
     """ONNX's name of one of our activations, and its numbers as ONNX can hold them.
 
     Raises:
         InputError: there is no such activation.
     """
     activation(name)
-    own, _, numbers = name.partition("(")
-    check(own in NAMES, f"activation: expected one of {', '.join(NAMES)}, got {name!r}")
-    values = tuple(np.float32(n) for n in numbers.rstrip(")").split(",") if n)
-    return NAMES[own], values or tuple(map(np.float32, NUMBERS.get(NAMES[own]) or ()))
+    function, _, numbers = name.partition("(")
+    if function not in ONNX_NAMES:
+        raise InputError(f"activation: expected one of {', '.join(ONNX_NAMES)}, got {name!r}")
+    theirs = ONNX_NAMES[function]
+    given = [float(number) for number in numbers.rstrip(")").split(",") if number]
+    values = given or ALPHA_AND_BETA.get(theirs) or ()
+    return theirs, tuple(np.float32(value) for value in values)
 
 
-def exact(said: Activations, model: Any) -> Activations:
+def exact_activations(of_node: Activations, model: onnx.ModelProto) -> Activations:
     """The activations as the model's metadata has them, if they are those that its node has."""
-    told = next((p.value for p in model.metadata_props if p.key == ACTIVATIONS_KEY), "null")
+    texts = [p.value for p in model.metadata_props if p.key == ACTIVATIONS_KEY]
+    if not texts:
+        return of_node
     try:
-        gate, candidate, output = json.loads(told)
-        same = [parsed(n) for n in (gate, candidate, output)] == [parsed(n) for n in said]
+        gate, candidate, output = json.loads(texts[0])
+        exact = [onnx_activation(name) for name in (gate, candidate, output)]
     except (ValueError, TypeError, RecursionError):  # InputError is a ValueError
-        return said
-    return (gate, candidate, output) if same else said
+        return of_node
+    if exact != [onnx_activation(name) for name in of_node]:
+        return of_node
+    return gate, candidate, output

@@ -1,0 +1,29 @@
+"""NumPy's dtypes by name, among them bfloat16, which is that of the package ml_dtypes."""
+
+import numpy as np
+
+from numpy_lstm.errors import InputError
+
+
+def little_endian(name: str) -> np.dtype:
+    """The dtype of this name as files store it, the least significant byte first.
+
+    Raises:
+        InputError: bfloat16 where ml_dtypes is not installed.
+    """
+    if name == "bfloat16":
+        return bfloat16()
+    return np.dtype(name).newbyteorder("<")
+
+
+def bfloat16() -> np.dtype:
+    """The dtype bfloat16, which NumPy itself lacks.
+
+    Raises:
+        InputError: ml_dtypes is not installed.
+    """
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise InputError("bfloat16: needs pip install 'numpy-lstm[porting]'") from error
+    return np.dtype(ml_dtypes.bfloat16)
