@@ -9,7 +9,7 @@ export MKL_NUM_THREADS := 1
 .PHONY: demo test lint mutants reproduce clean
 
 demo: .venv/installed
-	$(BIN)/python scripts/train.py counting --oracle --out runs/demo
+	$(BIN)/python scripts/train.py counting --oracle --out runs/demo --overwrite
 
 test: lint
 	$(BIN)/pytest -n 2 -q
@@ -27,7 +27,7 @@ mutants: .venv/installed
 	$(BIN)/mutmut results --all true | $(BIN)/python scripts/mutants.py
 
 reproduce: .venv/installed
-	$(BIN)/python scripts/reproduce.py
+	$(BIN)/python scripts/reproduce.py --overwrite
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

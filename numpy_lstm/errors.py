@@ -104,6 +104,20 @@ def _check_integers(least: int, values: Mapping[str, int]) -> None:
             )
 
 
+def check_memory(name: str, purpose: str, needed: int) -> None:
+    """Raise if something needs more bytes than this machine has memory, where that is known."""
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # not a POSIX system
+        return
+    if needed > available:
+        raise InputError(
+            f"{purpose} need at least {needed / 1e9:.3g} GB, and this machine has"
+            f" {available / 1e9:.3g} GB of memory; ask for less",
+            argument=name,
+        )
+
+
 def check_is_array(name: str, value: Any) -> None:
     """Raise unless ``value`` is a NumPy array of numbers."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufc":
@@ -207,6 +221,10 @@ def one_line_errors(*commands: Callable[..., Any]) -> Iterator[None]:
     except BrokenPipeError:
         _drop_standard_output()
         raise SystemExit(141) from None
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich makes that exit status 1
+            raise SystemExit(141) from None
+        raise
     except (InputError, ModuleNotFoundError, MemoryError, OSError) as error:
         sentence = _sentence(error, {name for each in commands for name in _option_names(each)})
         if sentence is None:

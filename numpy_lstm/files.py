@@ -5,6 +5,28 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from numpy_lstm.errors import InputError
+
+
+def check_folder(path: Path) -> None:
+    """Raise unless this is a folder that can be written to, or could be made; nothing is made."""
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{path}: cannot be written to ({existing} is no folder)")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be written to (no permission for {existing})")
+
+
+def check_new_file(path: Path, *, overwrite: bool) -> None:
+    """Raise unless a file of this name can be written, and none is there that must be kept."""
+    check_folder(path.parent)
+    if path.is_dir():
+        raise InputError(f"{path}: expected the name of a file, got that of a folder")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; choose another, or replace it with --overwrite")
+
 
 def write_atomically(
     files: Mapping[Path, bytes],

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from numpy_lstm.errors import check, check_positive, one_line_errors, require
+from numpy_lstm.errors import InputError, check_positive, one_line_errors, require
 
 with one_line_errors():
     import tyro
@@ -397,8 +397,9 @@ def main(
     for count in threads:
         check_positive(threads=count)
     workloads = [workload for workload in WORKLOADS if only in str(workload)]
-    names = ", ".join(map(str, WORKLOADS))
-    check(bool(workloads), f"only: no workload contains {only!r}; there are: {names}")
+    if not workloads:
+        names = ", ".join(map(str, WORKLOADS))
+        raise InputError(f"no workload contains {only!r}; there are: {names}", argument="only")
     print(HEADER)
     records = [
         record for count in threads for record in measure(workloads, list(dtypes), count, rounds)
@@ -410,5 +411,5 @@ def main(
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(main):
         tyro.cli(main)

@@ -1,12 +1,13 @@
 """Let a trained checkpoint write: give it a prompt, it goes on."""
 
+import sys
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from numpy_lstm.errors import check, one_line_errors
+from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
 from numpy_lstm.training.checkpoint import load_checkpoint
 from numpy_lstm.training.sampling import generate
 from numpy_lstm.training.tasks.counting import EOS, longest_solved
@@ -19,7 +20,7 @@ with one_line_errors():
 
 @dataclass(frozen=True)
 class Settings:
-    """What to write."""
+    """What is written, and from where it goes on."""
 
     checkpoint: tyro.conf.Positional[Path]
     """File written by train.py, for example runs/demo/best.safetensors."""
@@ -37,10 +38,14 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Print prompt and continuation."""
-    check(settings.length >= 1, f"length: expected at least 1, got {settings.length}")
-    check(settings.seed >= 0, f"seed: expected at least 0, got {settings.seed}")
+    check_positive(length=settings.length)
+    check_not_negative(seed=settings.seed)
+    if settings.length > sys.maxsize:
+        raise InputError(f"expected at most {sys.maxsize}", argument="length")
     checkpoint = load_checkpoint(settings.checkpoint)
-    model, parameters, vocabulary = checkpoint.model, checkpoint.parameters, checkpoint.vocabulary
+    model = checkpoint.model
+    parameters = checkpoint.parameters
+    vocabulary = checkpoint.vocabulary
     counting = EOS in vocabulary.tokens
     prompt = settings.prompt
     if prompt is None:
@@ -58,7 +63,9 @@ def main(settings: Settings) -> None:
     )
     print(prompt, end="")
     for token in vocabulary.decode(islice(tokens, settings.length)):
-        print("\N{REPLACEMENT CHARACTER}" if token == UNK else token, end="", flush=True)
+        if token == UNK:
+            token = "\N{REPLACEMENT CHARACTER}"
+        print(token, end="", flush=True)
         if token == EOS:
             break
     print()
@@ -69,5 +76,5 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(Settings):
         main(tyro.cli(Settings, description=__doc__))

@@ -93,5 +93,5 @@ def main(repetitions: int = 5, steps: int = 100_000, threads: int = 1) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(main):
         tyro.cli(main)

@@ -1,40 +1,38 @@
 """Train the NumPy LSTM language model; with --oracle, while PyTorch checks every gradient."""
 
-import json
+import os
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.errors import InputError, check, one_line_errors, require
-from numpy_lstm.training.checkpoint import Checkpoint, save_checkpoint
-from numpy_lstm.training.curves import plot_curves
+from numpy_lstm.errors import (
+    InputError,
+    check_not_negative,
+    check_positive,
+    one_line_errors,
+    require,
+)
+from numpy_lstm.training.divergence import TrainingDiverged
 from numpy_lstm.training.experiment import (
     RECOMMENDED,
     SEED_RECIPE,
     CountingExperiment,
-    Experiment,
     TextExperiment,
 )
-from numpy_lstm.training.loop import TrainingStep, Validation, evaluate, train
+from numpy_lstm.training.loop import evaluate
 from numpy_lstm.training.memory import keep_freed_memory
+from numpy_lstm.training.run_folder import RunFolder, next_free_folder
 from numpy_lstm.training.tasks import Task
 from numpy_lstm.training.tasks.counting import CountingTask, longest_solved
 
 with one_line_errors():
     import tyro
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
     from rich.table import Table
+    from training_run import Oracle, TrainingRun
 
 LIMIT = 200
 """Largest n that is tried on the counting language."""
@@ -44,10 +42,12 @@ LIMIT = 200
 class Output:
     """Where results go, and how the run is watched."""
 
-    out: Path = Path("runs/latest")
-    """Folder for log.jsonl, curves.png and best.safetensors."""
+    out: Path | None = None
+    """Folder for log.jsonl, curves.png and best.safetensors; by default a new one below runs/."""
+    overwrite: bool = False
+    """Replace the run that the folder holds already."""
     oracle: bool = False
-    """Train a torch.nn.LSTMCell beside it, and compare every gradient of every time step."""
+    """Train a torch.nn.LSTMCell as well, and compare every gradient of every time step."""
     twins: int = 8
     """With the oracle: NumPy runs one ulp apart, which measure the rounding noise."""
     parity_every: int = 1
@@ -91,127 +91,7 @@ Command = (
 )
 
 
-class Run:
-    """One training run: progress on the screen, a log on disk, the best weights so far."""
-
-    def __init__(self, experiment: Experiment, task: Task, output: Output, console: Console):
-        self.experiment, self.task, self.output, self.console = experiment, task, output, console
-        self.recipe = experiment.recipe
-        self.model = experiment.model(len(task.vocabulary))
-        self.log: list[dict[str, Any]] = []
-        self.best: Validation | None = None
-        self.last: Validation | None = None
-        self.summary = None
-        self.start = time.perf_counter()
-
-    def records(self) -> Iterator[tuple[TrainingStep | Validation, Any]]:
-        """The records of training, each with torch's agreement where the oracle runs."""
-        parameters = self.experiment.parameters(self.model)
-        records = train(self.model, parameters, self.task, self.recipe)
-        if not self.output.oracle:
-            yield from ((record, None) for record in records)
-            return
-        from torch_oracle.lockstep.follow import (  # only here is torch needed
-            lockstep,
-            parity_worker,
-        )
-        from torch_oracle.lockstep.report import LockstepSummary
-
-        self.summary = LockstepSummary()
-        with parity_worker(self.output.threads) as worker:
-            yield from lockstep(
-                records,
-                self.model,
-                self.recipe,
-                self.task,
-                twins=self.output.twins,
-                parity_every=self.output.parity_every,
-                executor=worker,
-            )
-
-    def train(self) -> None:
-        """Train to the end, or until Ctrl-C; then draw the curves of what was logged."""
-        try:
-            self.output.out.mkdir(parents=True, exist_ok=True)
-            file = (self.output.out / "log.jsonl").open("w")
-        except OSError as error:
-            raise InputError(f"{self.output.out}: cannot be written to ({error})") from error
-        total = self.recipe.epochs * len(self.task.training_batches(0))
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[shown]}"),
-            TimeRemainingColumn(),
-        )
-        try:
-            with file, Progress(*columns, console=self.console) as progress:
-                bar = progress.add_task("training", total=total, shown="")
-                for record, agreement in self.records():
-                    entry = self.write(file, record, agreement)
-                    if isinstance(record, TrainingStep):
-                        rate = record.batch.tokens / record.seconds
-                        progress.update(bar, advance=1, shown=self.show(record.loss, rate))
-                    else:
-                        self.validated(record, entry)
-        finally:
-            plot_curves(
-                self.output.out / "curves.png", self.log, floor=self.task.floor, title=self.title()
-            )
-
-    def write(
-        self, file: TextIO, record: TrainingStep | Validation, agreement: Any
-    ) -> dict[str, Any]:
-        """Log one record, on disk at once."""
-        entry: dict[str, Any] = dict(record.summary())
-        if agreement is not None:
-            assert self.summary is not None
-            self.summary.add(record, agreement)
-            entry["torch_loss"] = agreement.torch_loss
-            name = "loss" if isinstance(record, TrainingStep) else "validation loss"
-            entry["divergence"], entry["noise_floor"] = (
-                agreement.divergence[name],
-                agreement.floor[name],
-            )
-            entry["worst_divergence_in_noise_floors"] = max(agreement.ratios.values())
-            if agreement.parity is not None:
-                entry["worst_parity_distance"] = agreement.parity.worst
-        self.log.append(entry)
-        file.write(json.dumps(entry) + "\n")
-        file.flush()
-        return entry
-
-    def validated(self, record: Validation, entry: dict[str, Any]) -> None:
-        """Show a validation, and keep the weights if they are the best so far."""
-        self.last = record
-        elapsed = time.perf_counter() - self.start
-        text = f"{elapsed:4.0f} s  epoch {record.epoch:2d}  validation {record.loss:.4f} nats/token"
-        if self.task.floor is not None:
-            text += f"  excess {record.loss - self.task.floor:+.4f}"
-        if "torch_loss" in entry:
-            text += f"  torch {abs(entry['torch_loss'] - record.loss):.0e} off"
-        self.console.print(text, highlight=False)
-        if self.best is None or record.loss < self.best.loss:
-            self.best = record
-            notes = {"experiment": asdict(self.experiment), **record.summary()}
-            path = self.output.out / "best.safetensors"
-            save_checkpoint(
-                path, Checkpoint(self.model, self.task.vocabulary, record.parameters, notes)
-            )
-
-    def show(self, loss: float, rate: float) -> str:
-        """What the progress bar says of a step."""
-        floor = self.task.floor
-        excess = "" if floor is None else f"  excess {loss - floor:+.4f}"
-        return f"loss {loss:.4f}{excess}  {rate:,.0f} tokens/s"
-
-    def title(self) -> str:
-        """Heading of the picture."""
-        e = self.experiment
-        return f"{type(self.task).__name__}: H={e.hidden_size}, {e.optimizer} {e.lr:g}, {e.dtype}"
-
-
-def counting_table(run: Run, task: CountingTask, parameters: Any) -> tuple[Table, float]:
+def counting_table(run: TrainingRun, task: CountingTask, parameters: Any) -> tuple[Table, float]:
     """What was learnt of the counting language; and the excess over its exact floor."""
     loss = evaluate(run.model, parameters, task.language_batches())
     excess = loss - task.language_floor
@@ -223,61 +103,99 @@ def counting_table(run: Run, task: CountingTask, parameters: Any) -> tuple[Table
     return table, excess
 
 
-def report(run: Run) -> bool:
+def report(run: TrainingRun, target_excess: float) -> bool:
     """Print result, comparison and verdicts; return whether every verdict holds."""
     assert run.last is not None
     excess = None
     if isinstance(run.task, CountingTask):
         table, excess = counting_table(run, run.task, run.last.parameters)
-        run.console.print(table)
+        run.say(table)
     if run.summary is None:
         return True
     from torch_oracle.lockstep.report import Verdict, verdict_table
 
     verdicts = run.summary.verdicts()
     if excess is not None:
-        target = run.output.target_excess
-        claim = f"excess over the floor at most {target:g} nats per token"
-        verdicts.insert(0, Verdict(claim, f"{excess:.4f}", excess <= target))
+        claim = f"excess over the floor at most {target_excess:g} nats per token"
+        verdicts.insert(0, Verdict(claim, f"{excess:.4f}", excess <= target_excess))
     for table in (*run.summary.tables(), verdict_table(verdicts)):
-        run.console.print(table)
+        run.say(table)
     return all(verdict.holds for verdict in verdicts)
+
+
+def prepared(command: Command) -> TrainingRun:
+    """The run of a command, everything checked and nothing written.
+
+    Raises:
+        InputError: a package is missing, or a setting, the text or the folder cannot be used.
+    """
+    require("matplotlib")
+    experiment = command.experiment
+    output = command.output
+    if output.oracle:
+        require("torch")
+    check_positive(threads=output.threads, twins=output.twins)
+    check_not_negative(parity_every=output.parity_every)
+    cores = os.cpu_count() or 1
+    if output.threads > cores:
+        raise InputError(
+            f"expected at most {cores}, the cores of this machine, got {output.threads}",
+            argument="threads",
+        )
+    if isinstance(command, Text):
+        task: Task = command.experiment.task(command.file)
+        name = "text"
+    else:
+        task = command.experiment.task()
+        name = "counting-seed" if isinstance(command, CountingSeed) else "counting"
+    path = output.out
+    if path is None:
+        path = next_free_folder(Path("runs") / name)
+    folder = RunFolder(path, overwrite=output.overwrite)
+    oracle = None
+    if output.oracle:
+        oracle = Oracle(output.twins, output.parity_every, output.threads)
+    return TrainingRun(experiment, task, folder, oracle)
+
+
+def interrupted(folder: RunFolder) -> str:
+    """What is left of a run that Ctrl-C ended."""
+    if not folder.begun:
+        return f"interrupted before the first validation; nothing was written to {folder.path}"
+    return f"interrupted; the log and the best weights so far are in {folder.path}"
 
 
 def main(command: Command) -> int:
     """Run the command; the exit status."""
     keep_freed_memory()
-    require("matplotlib")
-    if command.output.oracle:
-        require("torch")
-    console = Console()
-    experiment, output = command.experiment, command.output
-    check(output.threads >= 1, f"threads: expected at least 1, got {output.threads}")
-    check(output.twins >= 1, f"twins: expected at least 1, got {output.twins}")
-    check(output.parity_every >= 0, f"parity-every: expected 0 or more, got {output.parity_every}")
-    if isinstance(command, Text):
-        task: Task = command.experiment.task(command.file)
-    else:
-        task = command.experiment.task()
-    run = Run(experiment, task, output, console)
-    with threadpool_limits(output.threads):
-        if output.oracle:
+    run = prepared(command)
+    folder = run.folder
+    threads = command.output.threads
+    with threadpool_limits(threads):
+        if run.oracle is not None:
             import torch
 
-            torch.set_num_threads(output.threads)
+            torch.set_num_threads(threads)
         try:
             run.train()
         except KeyboardInterrupt:
-            console.print(f"interrupted; the log and the best weights so far are in {output.out}")
+            run.say(interrupted(folder))
             return 130
-        holds = report(run)
+        except TrainingDiverged as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        holds = report(run, command.output.target_excess)
+    if folder.failures:
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in folder.failures.items())
+        raise InputError(f"{folder.path}: could not write {reasons}; the rest is saved")
     seconds = time.perf_counter() - run.start
-    console.print(
-        f"{seconds:.0f} s; log, curves and best weights are in {output.out}", highlight=False
-    )
+    run.say(f"{seconds:.0f} s; log, curves and best weights are in {folder.path}")
+    if run.divergence.sentence is not None:
+        print(f"error: {run.divergence.sentence}", file=sys.stderr)
+        return 1
     return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(Counting, CountingSeed, Text):
         raise SystemExit(main(tyro.cli(Command, description=__doc__)))

@@ -30,11 +30,11 @@ class Checkpoint:
     notes: dict[str, Any]
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; a file of that name is replaced in one moment or not at all.
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """The content of a checkpoint's file.
 
     Raises:
-        InputError: the folder cannot be written to, or parameters do not fit the model.
+        InputError: parameters do not fit the model.
     """
     # Here, so that `import numpy_lstm` does not load what reads other people's files.
     from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
@@ -46,7 +46,16 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "notes": checkpoint.notes,
     }
     metadata = {"format": FORMAT, "header": json.dumps(header)}
-    data = safetensors_bytes(checkpoint.parameters, metadata)
+    return safetensors_bytes(checkpoint.parameters, metadata)
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; a file of that name is replaced in one moment or not at all.
+
+    Raises:
+        InputError: the folder cannot be written to, or parameters do not fit the model.
+    """
+    data = checkpoint_bytes(checkpoint)
     try:
         write_atomically({Path(path): data})
     except OSError as error:

@@ -6,7 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from numpy_lstm.errors import InputError, check_choice, check_not_negative
+from numpy_lstm.errors import (
+    InputError,
+    check_choice,
+    check_memory,
+    check_not_negative,
+    check_positive,
+)
 from numpy_lstm.initialization import InputInit, init_language_model
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.training.clipping import Clipping
@@ -84,7 +90,17 @@ class Experiment:
         )
 
     def model(self, vocab_size: int) -> LanguageModel:
-        """The model for a vocabulary of this size."""
+        """The model for a vocabulary of this size.
+
+        Raises:
+            InputError: sizes that are no sizes, or weights that fit into no memory.
+        """
+        check_positive(hidden_size=self.hidden_size, num_layers=self.num_layers)
+        recurrent_weights = 4 * self.hidden_size**2 * self.num_layers
+        needed = 2 * recurrent_weights * np.dtype(self.dtype).itemsize
+        check_memory(
+            "hidden_size", f"{self.num_layers} layers of this size and their gradients", needed
+        )
         return LanguageModel(
             vocab_size, self.hidden_size, self.num_layers, bias_pair=self.bias_pair
         )

@@ -1,25 +1,64 @@
 """The commands as a user runs them: results, files, and one clear sentence for bad input."""
 
+import io
 import json
+import resource
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 
-from numpy_lstm.training.checkpoint import load_checkpoint
+from numpy_lstm import (
+    Checkpoint,
+    LanguageModel,
+    Vocabulary,
+    init_language_model,
+    load_checkpoint,
+    save_checkpoint,
+)
 from torch_oracle.lockstep.follow import FACTOR
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TINY = ("--hidden-size", "8", "--num-sequences", "50", "--n-max", "4")
 
 
-def run(script: str, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+Result = subprocess.CompletedProcess[str]
+
+
+def run(script: str, *arguments: object, timeout: float = 120) -> Result:
+    """Run a command in a process of its own."""
     command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def run_here(script: str, *arguments: object) -> Result:
+    """Run a command in this process, which spares importing its packages again."""
+    path, out, err = str(SCRIPTS / script), io.StringIO(), io.StringIO()
+    status = 0
+    with (
+        mock.patch.object(sys, "argv", [path, *map(str, arguments)]),
+        mock.patch.object(sys, "path", [str(SCRIPTS), *sys.path]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as stop:
+            assert stop.code is None or isinstance(stop.code, int)
+            status = stop.code or 0
+    return Result([script], status, out.getvalue(), err.getvalue())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -115,11 +154,11 @@ def test_a_verdict_that_fails_gives_exit_status_1(tmp_path):
 
 def test_sampling_continues_the_prompt_and_reports_the_longest_n(counting):
     out, _ = counting
-    result = run("sample.py", out / "best.safetensors", "--prompt", "aab", "--greedy")
+    result = run_here("sample.py", out / "best.safetensors", "--prompt", "aab", "--greedy")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("aab")
     assert "longest n" in result.stdout
-    unknown = run("sample.py", out / "best.safetensors", "--prompt", "axb")
+    unknown = run_here("sample.py", out / "best.safetensors", "--prompt", "axb")
     assert unknown.returncode == 0
     assert "not in the vocabulary, read as UNK: ['x']" in unknown.stderr
 
@@ -128,12 +167,12 @@ def test_text_runs_from_the_same_command_and_can_be_sampled(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("In the beginning was the word. " * 60, encoding="utf-8")
     small = ("--hidden-size", 16, "--epochs", 2, "--streams", 5, "--steps", 20)
-    result = run("train.py", "text", text, *small, "--out", tmp_path / "out")
+    result = run_here("train.py", "text", text, *small, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     losses = [r["validation_loss"] for r in log_of(tmp_path / "out") if "validation_loss" in r]
     assert losses[-1] < losses[0]
     sample = ("sample.py", tmp_path / "out" / "best.safetensors", "--length", 30, "--prompt", "the")
-    first, second = run(*sample), run(*sample)
+    first, second = run_here(*sample), run_here(*sample)
     assert len(first.stdout) >= len("the") + 30
     assert first.stdout == second.stdout
 
@@ -162,7 +201,7 @@ def test_ctrl_c_leaves_the_log_and_the_best_weights(tmp_path):
     "script", ["train.py", "sample.py", "reproduce.py", "benchmark.py", "scaling.py"]
 )
 def test_help_explains_itself(script):
-    result = run(script, "--help")
+    result = run_here(script, "--help")
     assert result.returncode == 0
     assert "usage" in result.stdout
 
@@ -174,6 +213,10 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
     latin.write_bytes(b"caf\xe9")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\x10")
+    whole = tmp_path / "whole.safetensors"
+    model = LanguageModel(4, 2)
+    parameters = init_language_model(model, rng=np.random.default_rng(0))
+    save_checkpoint(whole, Checkpoint(model, Vocabulary(("a", "b", "EOS", "UNK")), parameters, {}))
     out = ("--out", tmp_path / "out")
     return {
         "empty text": (("train.py", "text", empty, *out), "got an empty text"),
@@ -183,36 +226,46 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
         "n range": (("train.py", "counting", "--n-min", 5, "--n-max", 2, *out), "swap them"),
         "hidden size": (
             ("train.py", "counting", "--hidden-size", 0, *out),
-            "hidden_size: expected an integer of at least 1, got 0",
+            "--hidden-size: expected an integer of at least 1, got 0",
         ),
-        "learning rate": (("train.py", "counting", "--lr", -1, *out), "lr: expected a finite"),
-        "epochs": (("train.py", "counting", "--epochs", 0, *out), "epochs: expected an integer"),
-        "threads": (("train.py", "counting", "--threads", 0, *out), "threads: expected at least 1"),
+        "learning rate": (("train.py", "counting", "--lr", -1, *out), "--lr: expected a finite"),
+        "epochs": (("train.py", "counting", "--epochs", 0, *out), "--epochs: expected an integer"),
+        "threads": (
+            ("train.py", "counting", "--threads", 0, *out),
+            "--threads: expected an integer of at least 1, got 0",
+        ),
+        "too many threads": (
+            ("train.py", "counting", "--threads", 10**20, *out),
+            "--threads: expected at most",
+        ),
+        "too large a model": (
+            ("train.py", "counting", "--hidden-size", 10**9, *out),
+            "--hidden-size: 1 layers of this size and their gradients need at least 6.4e+10 GB",
+        ),
+        "too many sequences": (
+            ("train.py", "counting", "--num-sequences", 10**20, *out),
+            "--num-sequences: sequences of this number and length need at least",
+        ),
         "out is a file": (("train.py", "counting", "--out", one), "cannot be written to"),
-        "divergence": (
-            (
-                "train.py",
-                "counting",
-                *TINY,
-                "--optimizer",
-                "sgd",
-                "--lr",
-                1e308,
-                "--max-norm",
-                "None",
-                "--momentum",
-                9,
-                *out,
-            ),
-            "training diverged at step",
-        ),
         "missing checkpoint": (("sample.py", tmp_path / "no"), "no such file"),
         "truncated checkpoint": (("sample.py", broken), "was it truncated?"),
-        "length": (("sample.py", broken, "--length", 0), "length: expected at least 1, got 0"),
-        "seeds": (("reproduce.py", "--seeds", 0), "seeds: expected an integer of at least 1"),
-        "rounds": (("benchmark.py", "--rounds", 0), "rounds: expected an integer of at least 1"),
-        "workload": (("benchmark.py", "--only", "x"), "only: no workload contains 'x'; there are:"),
-        "steps": (("scaling.py", "--steps", 0), "steps: expected an integer of at least 1"),
+        "length": (
+            ("sample.py", broken, "--length", 0),
+            "--length: expected an integer of at least 1, got 0",
+        ),
+        "endless": (
+            ("sample.py", whole, "--length", 10**20),
+            "--length: expected at most 9223372036854775807",
+        ),
+        "out is a folder": (("reproduce.py", "--out", tmp_path), "got that of a folder"),
+        "figures exist": (("reproduce.py", "--out", one), "exists already; choose another, or"),
+        "seeds": (("reproduce.py", "--seeds", 0), "--seeds: expected an integer of at least 1"),
+        "rounds": (("benchmark.py", "--rounds", 0), "--rounds: expected an integer of at least 1"),
+        "workload": (
+            ("benchmark.py", "--only", "x"),
+            "--only: no workload contains 'x'; there are:",
+        ),
+        "steps": (("scaling.py", "--steps", 0), "--steps: expected an integer of at least 1"),
     }
 
 
@@ -222,7 +275,9 @@ CASES = list(bad_inputs(Path(tempfile.mkdtemp())))
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_gets_one_sentence_and_exit_status_2(case, tmp_path):
     command, message = bad_inputs(tmp_path)[case]
-    result = run(*command)
+    before = contents(tmp_path)
+    result = run_here(*command)
+    assert contents(tmp_path) == before
     assert result.returncode == 2, result.stdout + result.stderr
     errors = result.stderr.strip().splitlines()
     assert len(errors) == 1, result.stderr
@@ -232,10 +287,10 @@ def test_bad_input_gets_one_sentence_and_exit_status_2(case, tmp_path):
 
 def test_an_empty_prompt_is_refused(counting):
     out, _ = counting
-    result = run("sample.py", out / "best.safetensors", "--prompt", "")
+    result = run_here("sample.py", out / "best.safetensors", "--prompt", "")
     assert (result.returncode, result.stderr) == (
         2,
-        "error: prompt: expected at least one token, got none\n",
+        "error: --prompt: expected at least one token, got none\n",
     )
 
 
@@ -244,3 +299,145 @@ def test_tinyshakespeare_reads_as_documented(tinyshakespeare, tmp_path):
     result = run("train.py", "text", tinyshakespeare, *small, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert load_checkpoint(tmp_path / "best.safetensors").model.vocab_size == 66
+
+
+def test_a_folder_that_holds_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
+    command = ("train.py", "counting", *TINY, "--epochs", 1, "--out", tmp_path / "run")
+    assert run_here(*command).returncode == 0
+    before = contents(tmp_path / "run")
+    result = run_here(*command)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "holds a run already (log.jsonl, best.safetensors, curves.png)" in result.stderr
+    assert contents(tmp_path / "run") == before
+    refused = run_here(*command, "--overwrite", "--max-norm", -1)
+    assert refused.returncode == 2
+    assert contents(tmp_path / "run") == before
+    assert run_here(*command, "--overwrite", "--seed", 1).returncode == 0
+    after = contents(tmp_path / "run")
+    assert all(after[name] != before[name] for name in before)
+    assert len(log_of(tmp_path / "run")) == len(before["log.jsonl"].splitlines())
+
+
+def test_without_a_folder_each_run_gets_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run_here("train.py", "counting", *TINY, "--epochs", 1).returncode == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["counting-1", "counting-2"]
+
+
+DIVERGING = {
+    "not finite": ("--lr", 1e308, "--max-norm", "None", "--momentum", 9),
+    "worse than a guess": ("--lr", 1e3, "--epochs", 3),
+}
+
+
+@pytest.mark.parametrize("case", DIVERGING)
+def test_a_diverged_run_says_at_which_step_and_exits_1(case, tmp_path):
+    command = ("train.py", "counting", *TINY, "--optimizer", "sgd", *DIVERGING[case])
+    result = run_here(*command, "--out", tmp_path / "run")
+    assert result.returncode == 1
+    (sentence,) = result.stderr.splitlines()
+    assert sentence.startswith("error: training diverged at step 1: ")
+    assert {*contents(tmp_path / "run")} == {"log.jsonl", "best.safetensors", "curves.png"}
+
+
+def run_with_file_limit(size: int, *command: object) -> Result:
+    """Run a command that can write no file beyond this size, as if the disk were full then."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    script, *arguments = command
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / str(script)), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=limit,
+    )
+
+
+def test_a_disk_that_is_full_at_once_keeps_the_old_run_and_leaves_no_new_folder(tmp_path):
+    command = ("train.py", "counting", *TINY, "--epochs", 1)
+    assert run_here(*command, "--out", tmp_path / "old").returncode == 0
+    before = contents(tmp_path / "old")
+    for folder in ("old", "new"):
+        result = run_with_file_limit(0, *command, "--overwrite", "--out", tmp_path / folder)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == (
+            f"error: {tmp_path / folder}: cannot be written to (File too large)\n"
+        )
+    assert contents(tmp_path / "old") == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_fills_up_keeps_the_weights_and_whole_lines_of_the_log(tmp_path):
+    command = ("train.py", "counting", *TINY, "--epochs", 20, "--out", tmp_path / "run")
+    result = run_with_file_limit(6000, *command)
+    assert result.returncode == 2, result.stdout
+    (sentence,) = result.stderr.splitlines()
+    assert sentence == (
+        f"error: {tmp_path / 'run'}: could not write log.jsonl (File too large),"
+        " curves.png (File too large); the rest is saved"
+    )
+    log = log_of(tmp_path / "run")  # every line of it is whole
+    kept = len(json.dumps(log)) // len(log)
+    assert 6000 - 2 * kept < (tmp_path / "run" / "log.jsonl").stat().st_size <= 6000
+    best = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert best.notes["epoch"] > max(record["epoch"] for record in log)
+
+
+def test_a_full_standard_output_costs_nothing_on_disk(tmp_path):
+    command = [sys.executable, str(SCRIPTS / "train.py"), "counting", *TINY, "--epochs", "2"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*command, "--out", str(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"error: {tmp_path}: could not write standard output (No space left on device);"
+        " the rest is saved\n"
+    )
+    assert {*contents(tmp_path)} == {"log.jsonl", "best.safetensors", "curves.png"}
+    assert len([record for record in log_of(tmp_path) if "validation_loss" in record]) == 3
+
+
+def test_a_reader_that_goes_away_is_no_verdict_and_no_traceback(counting):
+    out, _ = counting
+    arguments = f"sample.py {out / 'best.safetensors'}", "train.py --help"
+    for line in arguments:
+        command = f"{sys.executable} {SCRIPTS}/{line} | head -c 1; exit ${{PIPESTATUS[0]}}"
+        result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert (result.returncode, len(result.stdout), result.stderr) == (141, 1, "")
+
+
+def test_ctrl_c_before_the_first_validation_leaves_no_trace(tmp_path):
+    from numpy_lstm.training import loop
+
+    with mock.patch.object(loop, "evaluate", side_effect=KeyboardInterrupt):
+        result = run_here("train.py", "counting", *TINY, "--out", tmp_path / "run")
+    assert result.returncode == 130
+    assert "interrupted before the first validation; nothing was written" in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_ascii_terminal_sees_other_characters_as_escapes(counting, monkeypatch):
+    out, _ = counting
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    result = run("sample.py", out / "best.safetensors", "--prompt", "\u00e9", "--length", 1)
+    assert (result.returncode, result.stdout[:4]) == (0, "\\xe9")
+
+
+def test_reproduce_saves_after_every_run_and_says_so(tmp_path):
+    out = tmp_path / "figures.json"
+    command = [sys.executable, str(SCRIPTS / "reproduce.py"), "--seeds", "100", "--out", str(out)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert first.startswith("1 of 200: recommended")
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert json.loads(out.read_text())["runs"][0]["seed"] == 0

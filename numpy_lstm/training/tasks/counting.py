@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from numpy_lstm.errors import InputError, check_not_negative, check_positive
+from numpy_lstm.errors import InputError, check_memory, check_not_negative, check_positive
 from numpy_lstm.language_model import LanguageModel, predict
 from numpy_lstm.lstm import Parameters
 from numpy_lstm.training.batching import Batch, Tokens, batches, pad
@@ -57,6 +57,9 @@ class CountingTask:
                 f"n range: expected n_min <= n_max, got {self.n_min} to {self.n_max}; swap them"
             )
         check_not_negative(seed=self.seed)
+        longest = 2 * self.n_max + 1  # every split is padded to about this
+        needed = 8 * self.num_sequences * longest
+        check_memory("num_sequences", "sequences of this number and length", needed)
         if self.num_sequences < 10:
             raise InputError(
                 "expected at least 10, so that no split of 80/10/10 is empty,"
