@@ -42,7 +42,6 @@ def run(script: str, *arguments: object, timeout: float = 120) -> Result:
 def run_here(script: str, *arguments: object) -> Result:
     """Run a command in this process, which spares importing its packages again."""
     path, out, err = str(SCRIPTS / script), io.StringIO(), io.StringIO()
-    status = 0
     with (
         mock.patch.object(sys, "argv", [path, *map(str, arguments)]),
         mock.patch.object(sys, "path", [str(SCRIPTS), *sys.path]),
@@ -51,9 +50,10 @@ def run_here(script: str, *arguments: object) -> Result:
     ):
         try:
             runpy.run_path(path, run_name="__main__")
+            status = 0
         except SystemExit as stop:
-            assert stop.code is None or isinstance(stop.code, int)
-            status = stop.code or 0
+            status = stop.code
+    assert isinstance(status, int), status
     return Result([script], status, out.getvalue(), err.getvalue())
 
 
@@ -430,7 +430,20 @@ def test_an_ascii_terminal_sees_other_characters_as_escapes(counting, monkeypatc
 
 def test_reproduce_saves_after_every_run_and_says_so(tmp_path):
     out = tmp_path / "figures.json"
-    command = [sys.executable, str(SCRIPTS / "reproduce.py"), "--seeds", "100", "--out", str(out)]
+    code = f"""
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, {str(SCRIPTS)!r})
+import reproduce
+
+for name, recipe in reproduce.RECIPES.items():
+    reproduce.RECIPES[name] = replace(recipe, epochs=1, num_sequences=200)
+with reproduce.one_line_errors():
+    reproduce.main(reproduce.Settings(seeds=100, out=Path({str(out)!r})))
+"""
+    command = [sys.executable, "-u", "-c", code]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
