@@ -48,8 +48,9 @@ class Output:
     """Replace the run that the folder holds already."""
     oracle: bool = False
     """Train a torch.nn.LSTMCell as well, and compare every gradient of every time step."""
-    twins: int = 8
-    """With the oracle: NumPy runs one ulp apart, which measure the rounding noise."""
+    free_run_steps: int = 1000
+    """With the oracle: judge torch's free runs for so many steps at most, or until chance decides
+    the loss; they take most of the time."""
     parity_every: int = 1
     """With the oracle: compare all time steps in every so many training steps."""
     threads: int = 1
@@ -134,8 +135,10 @@ def prepared(command: Command) -> TrainingRun:
     output = command.output
     if output.oracle:
         require("torch")
-    check_positive(threads=output.threads, twins=output.twins)
-    check_not_negative(parity_every=output.parity_every)
+    check_positive(threads=output.threads)
+    check_not_negative(
+        parity_every=output.parity_every, free_run_steps=output.free_run_steps
+    )
     cores = os.cpu_count() or 1
     if output.threads > cores:
         raise InputError(
@@ -154,7 +157,7 @@ def prepared(command: Command) -> TrainingRun:
     folder = RunFolder(path, overwrite=output.overwrite)
     oracle = None
     if output.oracle:
-        oracle = Oracle(output.twins, output.parity_every, output.threads)
+        oracle = Oracle(output.free_run_steps, output.parity_every, output.threads)
     return TrainingRun(experiment, task, folder, oracle)
 
 

@@ -27,9 +27,9 @@ with one_line_errors():
 
 @dataclass(frozen=True)
 class Oracle:
-    """How torch follows the run: how many twins, how often all time steps are compared, threads."""
+    """How torch follows the run: its free runs, how often all time steps are compared, threads."""
 
-    twins: int
+    free_run_steps: int
     parity_every: int
     threads: int
 
@@ -73,7 +73,7 @@ class TrainingRun:
                 self.model,
                 self.recipe,
                 self.task,
-                twins=self.oracle.twins,
+                free_run_steps=self.oracle.free_run_steps,
                 parity_every=self.oracle.parity_every,
                 executor=worker,
             )
@@ -114,8 +114,10 @@ class TrainingRun:
                 name = "loss"
             entry["torch_loss"] = agreement.torch_loss
             entry["divergence"] = agreement.divergence[name]
-            entry["noise_floor"] = agreement.floor[name]
-            entry["worst_divergence_in_noise_floors"] = max(agreement.ratios.values())
+            if agreement.groups:
+                entry["noise_floor"] = agreement.groups[name].within
+                ratios = [groups.ratio for groups in agreement.groups.values()]
+                entry["largest_separation"] = max(ratios)
             if agreement.parity is not None:
                 entry["worst_parity_distance"] = agreement.parity.worst
         return entry

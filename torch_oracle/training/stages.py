@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from numpy_lstm.roundoff import K, distances
-from torch_oracle.lockstep.follow import norm_roundoffs, torch_clip, torch_optimizer
+from torch_oracle.lockstep.torch_run import torch_clip, torch_optimizer
+from torch_oracle.lockstep.update import norm_roundoffs
 from torch_oracle.proof.compare import TWINS, deviations, plain
 from torch_oracle.proof.lstmcell_model import Oracle
 from torch_oracle.proof.torch_trace import torch_trace
