@@ -39,7 +39,7 @@ from torch_oracle.lockstep.free_run import (
 )
 
 SIZES = (4, 8, 16, 32)
-LEARNING_RATES = {"sgd": 0.3, "adam": 0.02}
+LEARNING_RATES = {"sgd": 0.3, "adam": 0.1}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Settings:
 
     seeds: int = 13
     """Seeds from 0 on; with 13 there are 416 runs."""
-    steps: int = 60
+    steps: int = 24
     """Training steps of each run."""
     out: Path = Path("runs/free-runs.jsonl")
     """Where each run's figures are written; runs that stand there are not repeated."""
@@ -75,15 +75,15 @@ def configurations(seeds: int) -> Iterator[Configuration]:
 def counting(seed: int, settings: dict[str, Any]) -> tuple[Experiment, Task]:
     """Short sequences of the counting language, eight steps an epoch."""
     experiment = CountingExperiment(
-        n_max=6, num_sequences=80, batch_size=8, epochs=20, seed=seed, **settings
+        n_max=5, num_sequences=80, batch_size=8, epochs=20, seed=seed, **settings
     )
     return experiment, experiment.task()
 
 
 def text(seed: int, settings: dict[str, Any]) -> tuple[Experiment, Task]:
-    """A generated text, 28 steps an epoch, with states carried from batch to batch."""
+    """A generated text, 14 steps an epoch, with states carried from batch to batch."""
     experiment = TextExperiment(epochs=8, seed=seed, **settings)
-    return experiment, TextTask(generated_text(3000, seed), streams=8, steps=12)
+    return experiment, TextTask(generated_text(1000, seed), streams=8, steps=8)
 
 
 TASKS = {"counting": counting, "text": text}
@@ -184,6 +184,7 @@ def main(settings: Settings) -> int:
         console.print("no run: nothing was shown")
         return 1
     ranks = np.array([result["rank"] for result in results])
+    uniformity = kstest(ranks, "norm").pvalue
     chaotic = sum("chance decides" in result["ended"] for result in results)
     promised = false_alarm_probability()
     console.print(
@@ -201,7 +202,7 @@ def main(settings: Settings) -> int:
     )
     console.print(
         f"ranks of torch's last losses: mean {ranks.mean():+.2f}, standard deviation"
-        f" {ranks.std():.2f} (chance: 0 and 1; Kolmogorov-Smirnov p = {kstest(ranks, 'norm').pvalue:.2g})"
+        f" {ranks.std():.2f} (chance: 0 and 1; Kolmogorov-Smirnov p = {uniformity:.2g})"
     )
     return int(bool(failures))
 
