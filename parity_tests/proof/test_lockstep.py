@@ -224,7 +224,7 @@ def test_every_quantity_is_compared():
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_every_setting_passes(changes):
-    summary = summary_of(islice(follow(replace(SMALL, **changes), parity_every=3), 10))
+    summary = summary_of(islice(follow(replace(SMALL, **changes), parity_every=3), 7))
     assert summary.parity_steps > 0
     assert summary.judged_steps > 0
     assert all(verdict.holds for verdict in summary.verdicts()), summary.verdicts()

@@ -178,9 +178,11 @@ BATCH = (
             ),
             Edit(
                 language_model_backward,
-                "head_backward(dloss, ",
-                "head_backward((lambda ones: cache.packing.pack(ones / ones.sum(axis=0))"
-                " / cache.packing.N)(cache.packing.unpack(np.ones_like(cache.head.y[:, 0]))), ",
+                "dlogits, dy = head_backward(dloss, cache.parameters, cache.head)\n",
+                "dlogits, dy = head_backward(1.0, cache.parameters, cache.head)\n"
+                "    ones = cache.packing.unpack(np.ones_like(cache.head.y[:, :1]))\n"
+                "    shares = cache.packing.pack(ones / ones.sum(axis=0)) / cache.packing.N\n"
+                "    dlogits, dy = dlogits * shares, dy * shares\n",
             ),
         ),
         ("loss", 0),
