@@ -136,9 +136,7 @@ def prepared(command: Command) -> TrainingRun:
     if output.oracle:
         require("torch")
     check_positive(threads=output.threads)
-    check_not_negative(
-        parity_every=output.parity_every, free_run_steps=output.free_run_steps
-    )
+    check_not_negative(parity_every=output.parity_every, free_run_steps=output.free_run_steps)
     cores = os.cpu_count() or 1
     if output.threads > cores:
         raise InputError(

@@ -32,7 +32,9 @@ def curves_png(log: Records, *, floor: float | None = None, title: str = "") -> 
     panels[0].set(title=title)
     if compared:
         _draw(panels[1], steps, "divergence", color="k", lw=0.8, label="torch from NumPy")
-        _draw(panels[1], steps, "noise_floor", color="C2", lw=1.5, label="spread of runs with noise")
+        _draw(
+            panels[1], steps, "noise_floor", color="C2", lw=1.5, label="spread of runs with noise"
+        )
         panels[1].set(ylabel="difference of training losses", yscale="log")
     for panel in panels:
         panel.legend()
