@@ -886,9 +886,9 @@ def outcome(path: Path, data: bytes) -> str | None:
 def test_a_damaged_keras_file_is_refused_or_read_as_it_was(tmp_path):
     path = zipped(tmp_path / "a.keras")
     data, whole = path.read_bytes(), digest(read_keras(path).tensors)
-    found = [outcome(path, damaged(data, seed)) for seed in range(120)]
+    found = [outcome(path, damaged(data, seed)) for seed in range(60)]
     assert set(found) <= {None, whole}
-    assert found.count(None) > 90
+    assert found.count(None) > 45
 
 
 def test_a_damaged_h5_file_is_refused_or_read(tmp_path):

@@ -26,9 +26,10 @@ from parity_tests.support.problems import random_parameters, random_problem
 from torch_oracle.proof.compare import deviations
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import in_dtype
-from torch_oracle.weights import language_models
-from torch_oracle.weights.language_models import TorchLanguageModel, from_torch, generate, to_torch
+from torch_oracle.weights.language_models import from_torch, to_torch
 from torch_oracle.weights.pt_files import pt_bytes, read_pt, to_array, to_tensor
+from torch_oracle.weights.torch_language_model import TorchLanguageModel
+from torch_oracle.weights.torch_sampling import generate, log_probabilities
 
 DTYPES = [np.float32, np.float64]
 README = """
@@ -214,7 +215,7 @@ def check_logits(problem) -> bool:
     # log_softmax of moved logits, and its own rounding, which `distance` knows.
     reference = log_softmax(exact)
     moved = [log_softmax(exact + move) - reference for move in moves]
-    found = language_models.log_probabilities(module, problem.x)
+    found = log_probabilities(module, problem.x)
     assert found.dtype == unit
     assert distance(found.astype(np.float64), reference, moved, unit) <= K
     ours = predict(problem.config, problem.parameters, problem.x)
@@ -240,7 +241,7 @@ def our_logits(checkpoint: Checkpoint, text: list[int]) -> Iterator[np.ndarray]:
 
 
 def their_logits(checkpoint: Checkpoint, text: list[int]) -> Iterator[np.ndarray]:
-    """The same of `torch_oracle.weights.language_models.generate`."""
+    """The same of `torch_oracle.weights.torch_sampling.generate`."""
     module, tokens, state = to_torch(checkpoint), PROMPT[:, None], None
     with torch.no_grad():
         for token in text:
@@ -375,7 +376,7 @@ def test_generate_refuses_as_its_twin_does():
     with pytest.raises(InputError, match=r"tokens: expected integers 0 to V - 1 = 5, got 0 to 6"):
         next(generate(module, np.array([0, 6]), rng=rng))
     with pytest.raises(InputError, match=r"tokens: .* got -1 to 0"):
-        language_models.log_probabilities(module, np.array([[-1]]))
+        log_probabilities(module, np.array([[-1]]))
 
 
 # --- modules of other people ------------------------------------------------------------------
@@ -466,7 +467,7 @@ def test_our_own_module_with_an_embedding_is_refused_or_folded_too():
     with pytest.raises(InputError, match=r"embedding: would be multiplied into lstm\.weight_ih_l0"):
         from_torch(module, vocabulary_of(6))
     checkpoint = from_torch(module, vocabulary_of(6), allow_lossy=True)
-    exact = language_models.log_probabilities(module, TOKENS)
+    exact = log_probabilities(module, TOKENS)
     assert distance(log_softmax(run_ours(checkpoint)), exact) <= K
 
 

@@ -134,7 +134,7 @@ def test_every_option_of_nn_lstm_round_trips_bit_for_bit_and_runs_alike(
     for seed, (bias, (I, H, P)) in enumerate(options):
         torch.manual_seed(seed)
         moves = None
-        for batch_first, dropout in product(BOOLEANS, (0.0, 0.5)):
+        for k, (batch_first, dropout) in enumerate(product(BOOLEANS, (0.0, 0.5))):
 
             def module(
                 I=I, H=H, P=P, bias=bias, batch_first=batch_first, dropout=dropout
@@ -162,7 +162,9 @@ def test_every_option_of_nn_lstm_round_trips_bit_for_bit_and_runs_alike(
             )
             assert c == expected, what
             assert canonical.dtype == dtype
-            check_round_trip(live, canonical, native, module, tmp_path)
+            # Files hold the weights alone, so one of the four goes through them, each in turn.
+            if k == seed % 4:
+                check_round_trip(live, canonical, native, module, tmp_path)
             # Outputs depend on the weights alone, so the noise of one of the four does for all.
             if moves is None:
                 weights, given = live.state_dict(), random_inputs(c, np.random.default_rng(seed))
