@@ -2,7 +2,7 @@
 
 Every implementation lives in a process of its own, since the waiting threads of one BLAS or OpenMP
 slow the other down; the processes take turns, and a pause lets the threads of the last one sleep.
-All of them keep freed memory (`training/memory.py`). Ratios above 1 mean that ours is faster. In
+All of them keep freed memory (`KEEP_FREED_MEMORY`). Ratios above 1 mean that ours is faster. In
 training and generation ours gathers columns for one-hot inputs, torch multiplies by the vectors.
 """
 
@@ -25,6 +25,11 @@ from numpy_lstm.errors import InputError, check_positive, one_line_errors, requi
 with one_line_errors():
     import tyro
 
+KEEP_FREED_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+}
+"""What the Makefile sets too: glibc keeps freed memory for the next step."""
 Kind = Literal["layer", "training step", "generation"]
 DType = Literal["float32", "float64"]
 TORCH = ("nn.LSTM", "LSTMCell")
@@ -249,9 +254,6 @@ def arrays(w: Workload, dtype: DType) -> dict[str, Any]:
 
 def serve(connection: Connection, implementation: str, threads: int) -> None:
     """A worker: sets a workload up, or runs it so many times, as it is told."""
-    from numpy_lstm.training.memory import keep_freed_memory
-
-    keep_freed_memory()
     if implementation in TORCH:
         import torch
 
@@ -303,6 +305,7 @@ def measure(
     """All workloads with so many threads; implementations take turns, `rounds` times."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
+    os.environ |= KEEP_FREED_MEMORY  # read by each worker as it begins
     context, workers, records = get_context("spawn"), {}, []
     for implementation in IMPLEMENTATIONS:
         ours, theirs = context.Pipe()

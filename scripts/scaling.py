@@ -9,7 +9,6 @@ from threadpoolctl import threadpool_limits
 
 from numpy_lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.errors import check_positive, one_line_errors
-from numpy_lstm.training.memory import keep_freed_memory
 
 with one_line_errors():
     import tyro
@@ -85,7 +84,6 @@ def main(repetitions: int = 5, steps: int = 100_000, threads: int = 1) -> None:
         threads: threads of BLAS.
     """
     check_positive(repetitions=repetitions, steps=steps, threads=threads)
-    keep_freed_memory()
     with threadpool_limits(threads):
         for axis in ("T", "N"):
             growth(axis, repetitions)

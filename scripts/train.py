@@ -24,7 +24,6 @@ from numpy_lstm.training.experiment import (
     TextExperiment,
 )
 from numpy_lstm.training.loop import evaluate
-from numpy_lstm.training.memory import keep_freed_memory
 from numpy_lstm.training.run_folder import RunFolder, next_free_folder
 from numpy_lstm.training.tasks import Task
 from numpy_lstm.training.tasks.counting import CountingTask, longest_solved
@@ -168,7 +167,6 @@ def interrupted(folder: RunFolder) -> str:
 
 def main(command: Command) -> int:
     """Run the command; the exit status."""
-    keep_freed_memory()
     run = prepared(command)
     folder = run.folder
     threads = command.output.threads

@@ -1,10 +1,13 @@
 """Sizes and values at the edges, recomputation, memory, and one step at a time."""
 
+import os
+import re
 import resource
 import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,10 +101,11 @@ def test_segments_change_nothing_but_the_order_of_sums(options, monkeypatch):
         assert distance(cut.totals[name], array) <= K, name
 
 
-def run_alone(code: str) -> list[float]:
+def run_alone(code: str, **environment: str) -> list[float]:
     """Numbers printed by a fresh interpreter."""
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    variables = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=variables)
     return [float(word) for word in done.stdout.split()]
 
 
@@ -127,13 +131,11 @@ def test_a_hundred_thousand_steps_train_in_under_250_mb():
     assert peak * 1024 < 250e6
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
-def test_kept_memory_is_not_faulted_in_again():
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the variables are glibc's")
+def test_with_the_makefiles_variables_freed_memory_is_not_faulted_in_again():
     code = """
         import resource
         import numpy as np
-        from numpy_lstm.training.memory import keep_freed_memory
-        {advice}
         def faults():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             for _ in range(10):
@@ -143,7 +145,11 @@ def test_kept_memory_is_not_faulted_in_again():
         faults()
         print(faults())
     """
-    (usual,), (kept,) = (run_alone(code.format(advice=a)) for a in ("", "keep_freed_memory()"))
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    keep = dict(re.findall(r"export (MALLOC_\w+) := (\d+)", makefile))
+    glibc = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    assert keep.keys() == glibc.keys()
+    (usual,), (kept,) = run_alone(code, **glibc), run_alone(code, **keep)
     pages = 10 * 10 * 400_000 * 8 / resource.getpagesize()
     assert usual > pages / 2
     assert kept < pages / 50
