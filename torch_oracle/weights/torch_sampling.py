@@ -56,7 +56,6 @@ def _generate(
     temperature: float,
     rng: np.random.Generator | None,
 ) -> Iterator[int]:
-    """`generate`, its arguments checked."""
     logits, state = _read(module, prompt[:, None])
     while True:
         token = _choose(logits[-1, 0].double(), temperature, rng)
