@@ -7,15 +7,14 @@ import torch
 from numpy_lstm.cell import cell_backward, cell_forward
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K, distance
-from parity_tests.support.problems import public_totals, random_problem
+from parity_tests.support.problems import OPTIONS, public_totals, random_problem
 from torch_oracle.proof.compare import compare, deviations
 from torch_oracle.proof.numpy_trace import numpy_trace, plain_trace
-from torch_oracle.proof.torch_cells import TORCH_CELLS
 from torch_oracle.proof.torch_trace import torch_trace
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_cell_matches_torch_lstmcell_in_values_and_all_gradients(seed, dtype):
     problem = random_problem(seed, dtype=dtype, sizes=(1, 7, 5, 11))
     W_ih, W_hh, b = (problem.parameters[k] for k in ("weight_ih_l0", "weight_hh_l0", "bias_l0"))
@@ -49,28 +48,8 @@ def test_cell_matches_torch_lstmcell_in_values_and_all_gradients(seed, dtype):
     assert max(distances.values()) <= K, distances
 
 
-OPTIONS = {
-    "plain": {},
-    "bias pair": {"bias_pair": True},
-    "no bias": {"bias": False},
-    "layers": {"num_layers": 3},
-    "bidirectional": {"bidirectional": True},
-    "projection": {"proj_size": 2},
-    "dropout": {"num_layers": 2, "dropout": 0.4},
-    **{variant: {"variant": variant} for variant in TORCH_CELLS},
-    "everything": {
-        "num_layers": 2,
-        "bidirectional": True,
-        "proj_size": 1,
-        "dropout": 0.3,
-        "bias_pair": True,
-        "variant": "peephole",
-    },
-}
-
-
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_lstm_equals_the_cell_applied_step_by_step_for_every_option(seed, options):
     sizes = tuple(int(n) for n in np.random.default_rng(seed).permutation([3, 4, 5, 6]))
     problem = random_problem(seed, sizes=sizes, **options)
