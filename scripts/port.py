@@ -8,29 +8,30 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.errors import one_line_errors
-from numpy_lstm.porting.convert import Checked, check_files, convert
+from numpy_lstm.errors import InputError, one_line_errors
+from numpy_lstm.porting.check import CheckResult, check_files
+from numpy_lstm.porting.convert import convert
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS
-from numpy_lstm.porting.proof.proof import OtherSizes, Proof, prove, verdict
+from numpy_lstm.porting.options import OptionError, ReadOptions
+from numpy_lstm.porting.proof.proof import DifferentSizes, prove
 from numpy_lstm.porting.proof.record import proof_path
-from numpy_lstm.porting.recognise.select import ReadOptions, lstm_in_archive, read_lstm
-from numpy_lstm.roundoff import K
+from numpy_lstm.porting.recognise.loading import lstm_in_archive, read_lstm
 
 with one_line_errors():
     import tyro
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+
+    from numpy_lstm.porting.terminal import print_check, print_inspection, print_record, say
 
 Activations = tuple[str, str, str]
 
@@ -62,7 +63,7 @@ class Command(Protocol):
     """A subcommand; its fields are its arguments."""
 
     def run(self) -> int:
-        """Do it; the exit status."""
+        """Do what the command says, and return the exit status."""
         ...
 
 
@@ -76,7 +77,7 @@ class Inspect:
     """Print JSON instead of tables."""
 
     def run(self) -> int:
-        """Always 0."""
+        """Print the report; the exit status is always 0."""
         report = inspect(read_archive(self.file, READERS))
         if self.json:
             print(json.dumps(report, indent=1, allow_nan=False))
@@ -90,7 +91,7 @@ class Convert:
     """Write an LSTM in another layout, and beside it a proof that it is the same LSTM."""
 
     source: tyro.conf.Positional[Path]
-    """File to read."""
+    """The file to read."""
     destination: tyro.conf.Positional[Path]
     """File to write: .npz .safetensors .pt .weights.h5 .onnx .index"""
     to: str
@@ -111,13 +112,13 @@ class Convert:
     """Replace a file that is there."""
 
     def run(self) -> int:
-        """0 if it is written and proven."""
-        told = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
+        """Convert; the exit status is 0, since whatever is not written and proven is an error."""
+        options = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
         record = convert(
             self.source,
             self.destination,
             self.to,
-            told,
+            options,
             dtype=self.dtype,
             allow_lossy=self.allow_lossy,
             overwrite=self.overwrite,
@@ -126,9 +127,8 @@ class Convert:
         )
         console = Console()
         print_record(record, console)
-        say(
-            console, f"{self.destination} written; its proof is {proof_path(self.destination).name}"
-        )
+        proof = proof_path(self.destination).name
+        say(console, f"{self.destination} written; its proof is {proof}")
         return 0
 
 
@@ -137,7 +137,7 @@ class Check:
     """Prove that two files, or a file and a live torch module, hold the same LSTM."""
 
     source: tyro.conf.Positional[Path]
-    """One file."""
+    """The first of the two files."""
     destination: tyro.conf.Positional[str]
     """Another, whose proof is verified too if it lies beside it; or package.module:name of a
     torch.nn.Module."""
@@ -152,31 +152,38 @@ class Check:
     to: str | None = None
     """Layout of the second; found out if not given."""
     to_select: str | None = None
-    """As --select, in the second."""
+    """Prefix of the LSTM that is meant in the second."""
     to_forget_bias: float | None = None
     """As --forget-bias, of the second."""
     to_activations: Activations | None = None
     """As --activations, of the second."""
 
     def run(self) -> int:
-        """0 if they do, 1 if they do not."""
-        told = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
-        second = ReadOptions(self.to, self.to_select, self.to_forget_bias, self.to_activations)
+        """Prove it; 0 if they do, 1 if they do not."""
         console = Console()
         try:
-            checked = self._checked(told, second)
-        except OtherSizes as error:
+            result = self._checked()
+        except DifferentSizes as error:
             say(console, f"{error}\nNOT the same LSTM")
             return 1
-        print_checked(checked, console)
-        return 0 if checked.passed else 1
+        print_check(result, console)
+        return 0 if result.passed else 1
 
-    def _checked(self, told: ReadOptions, second: ReadOptions) -> Checked:
-        if ":" not in self.destination or os.path.exists(self.destination):
-            return check_files(self.source, Path(self.destination), told, READERS, second)
+    def _checked(self) -> CheckResult:
+        options = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
+        second_options = ReadOptions(
+            self.to, self.to_select, self.to_forget_bias, self.to_activations
+        )
+        path = Path(self.destination)
+        if ":" not in self.destination or os.path.exists(path):
+            return check_files(self.source, path, options, READERS, second_options)
         archive = _module_archive(self.destination)
-        live = lstm_in_archive(Path(self.destination), archive, replace(second, second=True))
-        return Checked(prove(read_lstm(self.source, told, READERS).lstm, live.lstm), ())
+        try:
+            second = lstm_in_archive(path, archive, second_options)
+        except OptionError as error:
+            raise error.for_destination() from error
+        first = read_lstm(self.source, options, READERS)
+        return CheckResult(prove(first.lstm, second.lstm))
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ class Layouts:
     """List the layouts that are known, in Markdown (docs/porting.md)."""
 
     def run(self) -> int:
-        """Always 0."""
+        """Print the page; the exit status is always 0."""
         print(layouts_page(), end="")
         return 0
 
@@ -197,100 +204,9 @@ COMMANDS: dict[str, type[Command]] = {
 }
 
 
-def say(console: Console, text: str) -> None:
-    """A line as it is: no markup, no wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def print_inspection(report: Mapping[str, Any], console: Console) -> None:
-    """Tensors, LSTMs, and what is not said."""
-    table = Table(title=f"{report['container']}: {len(report['tensors'])} tensors")
-    table.add_column("name", overflow="fold")
-    for column in ("shape", "dtype", "smallest", "largest", ""):
-        table.add_column(column)
-    for tensor in report["tensors"]:
-        numbers = (tensor["min"], tensor["max"], tensor["trouble"])
-        shape = " x ".join(map(str, tensor["shape"])) or "scalar"
-        table.add_row(escape(tensor["name"]), shape, tensor["dtype"], *numbers)
-    console.print(table)
-    for note in report["notes"]:
-        say(console, f"note: {note}")
-    if not report["lstms"]:
-        say(console, "No LSTM found: no tensors have names or shapes that fit a known layout.")
-    for k, found in enumerate(report["lstms"], 1):
-        what = "ambiguous: the first readings are equally likely" if found["ambiguous"] else ""
-        say(console, f"\nLSTM {k} of {len(report['lstms'])} (--select {found['select']!r}) {what}")
-        for rank, hypothesis in enumerate(found["hypotheses"], 1):
-            say(console, f"  {rank}. {hypothesis['layout']}: {hypothesis['title']}")
-            for reason in hypothesis["reasons"]:
-                say(console, f"     {reason}")
-        if found["activations"]:
-            say(console, f"  activations, as the file says: {', '.join(found['activations'])}")
-        for problem in found["problems"]:
-            say(console, f"  {problem}")
-        for fact in found["unsaid"]:
-            say(console, f"  not in the file: {fact}")
-
-
-def print_record(record: Mapping[str, Any], console: Console) -> None:
-    """What a conversion did."""
-    source, destination = record["source"], record["destination"]
-    say(console, f"{source['layout']} -> {destination['layout']}")
-    for note in record["notes"]:
-        say(console, f"note: {note}")
-    for sentence in record["lost"]:
-        say(console, f"lost: {sentence}")
-    for fact in record["unsaid"]:
-        say(console, f"not in the file, but in the proof beside it: {fact}")
-    proof = record["proof"]
-    print_distances(proof["distances"], console)
-    print_left_out(proof["distances"], console)
-    say(console, back("it", "the source", proof["reversible"]))
-
-
-def back(second: str, first: str, same: bool) -> str:
-    """How equal the weights are."""
-    but = "" if same else " (biases that were summed, or digits that were dropped)"
-    return f"converted back, {second} is {'' if same else 'not '}{first} bit for bit{but}"
-
-
-def print_distances(distances: Mapping[str, Mapping[str, float]], console: Console) -> None:
-    """By run and output."""
-    table = Table(title=f"Distance from the source in float64, in roundoffs (allowed {K:g})")
-    outputs = list(next(iter(distances.values())))
-    for column in ("run", *outputs):
-        table.add_column(column)
-    for run, by_output in distances.items():
-        table.add_row(run, *(f"{by_output[output]:.2f}" for output in outputs))
-    console.print(table)
-
-
-def print_left_out(distances: Mapping[str, Any], console: Console) -> None:
-    """Which of the runs was not possible."""
-    if "numpy_lstm" not in distances:
-        say(console, "not run by lstm_forward, which has sigmoid and tanh only")
-
-
-def print_checked(checked: Checked, console: Console) -> None:
-    """The verdict."""
-    proof: Proof = checked.proof
-    print_distances(proof.distances, console)
-    print_left_out(proof.distances, console)
-    if proof.initial_states != "none":
-        say(console, f"learned initial states: {proof.initial_states}")
-    if checked.other:
-        say(console, "the proof beside the second was made from another source")
-    for claim, holds in checked.claims:
-        say(console, f"{claim}: {'holds' if holds else 'FAILS'}")
-    say(console, back("the second", "the first", proof.reversible))
-    say(console, verdict(proof))
-    say(console, "the same LSTM" if proof.passed else "NOT the same LSTM")
-    if not all(holds for _, holds in checked.claims):
-        say(console, "but the proof beside the second does NOT hold: something has changed since")
-
-
 def layouts_page() -> str:
-    """The table of layouts, in Markdown."""
+    """The table of layouts as a table in Markdown."""
+    words = {"stored": "in the bias", "given": "at run time, not in the file"}
     lines = [
         "| key | framework | gates | tensors | biases | forget bias | states | verified | source |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -298,7 +214,6 @@ def layouts_page() -> str:
     for row in ROWS:
         tensors = ", ".join(f"`{t.name}` {t.axes}" for t in row.tensors)
         biases = "2" if row.bias_pair else "1"
-        words = {"stored": "in the bias", "told": "at run time, not in the file"}
         forget = words.get(str(row.forget_bias), f"{row.forget_bias} at run time")
         verified = row.verified or f"no: {row.checked or 'read'}"
         lines.append(
@@ -308,11 +223,22 @@ def layouts_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def flag_of(error: OptionError) -> str:
+    """The flag of the option that an error names."""
+    if error.option == "layout":
+        return "--to" if error.of_destination else "--from"
+    name = error.option.replace("_", "-")
+    return f"--to-{name}" if error.of_destination else f"--{name}"
+
+
 def main() -> int:
-    """Run the command line; the exit status."""
+    """Run the command line and return the exit status."""
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, description=__doc__)
     with threadpool_limits(1):
-        return command.run()
+        try:
+            return command.run()
+        except OptionError as error:
+            raise InputError(error.worded(flag_of(error))) from error
 
 
 if __name__ == "__main__":

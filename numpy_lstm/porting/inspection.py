@@ -5,16 +5,15 @@ from typing import Any
 import numpy as np
 
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.recognise.defects import expected_tensors, problems
-from numpy_lstm.porting.recognise.recognition import (
-    FoundLSTM,
-    missing_facts,
-    own_tensors,
-    recognise,
-)
+from numpy_lstm.porting.recognise.by_name import tensors_and_neighbours
+from numpy_lstm.porting.recognise.defects import find_defects
+from numpy_lstm.porting.recognise.expected import expected_tensors
+from numpy_lstm.porting.recognise.facts import missing_facts
+from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading
+from numpy_lstm.porting.recognise.recognition import recognise
 
-SHOWN = 6
-"""Layouts that are listed for an LSTM, each with its likeliest reading."""
+MOST_LAYOUTS = 6
+"""The layouts that are listed for an LSTM at most, each with its likeliest reading."""
 
 
 def inspect(archive: Archive) -> dict[str, Any]:
@@ -26,47 +25,57 @@ def inspect(archive: Archive) -> dict[str, Any]:
     return {
         "container": archive.container,
         "notes": list(archive.notes),
-        "tensors": [_tensor(name, array) for name, array in archive.tensors.items()],
-        "lstms": [_finding(finding, archive) for finding in recognise(archive)],
+        "tensors": [_tensor_report(name, array) for name, array in archive.tensors.items()],
+        "lstms": [_lstm_report(found, archive) for found in recognise(archive)],
     }
 
 
-def _tensor(name: str, array: np.ndarray) -> dict[str, Any]:
-    finite = np.isfinite(array) if array.dtype.kind in "fcV" else np.ones(array.shape, bool)
+def _tensor_report(name: str, array: np.ndarray) -> dict[str, Any]:
+    if array.dtype.kind in "fcV":  # V: bfloat16
+        finite = np.isfinite(array)
+    else:
+        finite = np.ones(array.shape, bool)
     values = array[finite]
-    ends = (f"{values.min():.4g}", f"{values.max():.4g}") if values.size else ("", "")
-    bad = int((~finite).sum())
+    smallest, largest, trouble = "", "", ""
+    if values.size:
+        smallest, largest = f"{values.min():.4g}", f"{values.max():.4g}"
+    if values.size < array.size:
+        trouble = f"{array.size - values.size} not finite"
     return {
         "name": name,
         "shape": list(array.shape),
         "dtype": array.dtype.name,
-        "min": ends[0],
-        "max": ends[1],
-        "trouble": f"{bad} not finite" if bad else "",
+        "min": smallest,
+        "max": largest,
+        "trouble": trouble,
     }
 
 
-def _finding(finding: FoundLSTM, archive: Archive) -> dict[str, Any]:
-    lstm = finding.best.lstm
-    said = archive.facts.get(lstm.prefixes[0])
-    likeliest = {h.lstm.layout.key: h for h in reversed(finding.hypotheses)}
-    likeliest = dict(list(reversed(likeliest.items()))[:SHOWN])
-    wrong = [
-        str(problem) for problem in problems(own_tensors(lstm, archive), expected_tensors(lstm))
-    ]
+def _lstm_report(found: FoundLSTM, archive: Archive) -> dict[str, Any]:
+    lstm = found.best.lstm
+    stored = archive.facts.get(lstm.prefixes[0])
+    defects = find_defects(tensors_and_neighbours(lstm, archive), expected_tensors(lstm))
     return {
-        "select": finding.label,
-        "ambiguous": finding.ambiguous,
-        "problems": wrong,
-        "activations": list(said.activations) if said else None,
+        "select": found.label,
+        "ambiguous": found.ambiguous,
+        "problems": [str(defect) for defect in defects],
+        "activations": None if stored is None else list(stored.activations),
         "unsaid": list(missing_facts(lstm, archive).values()),
         "hypotheses": [
             {
-                "layout": h.lstm.layout.key,
-                "title": h.lstm.layout.title,
-                "fits": not h.problem,
-                "reasons": list(h.reasons),
+                "layout": reading.lstm.layout.key,
+                "title": reading.lstm.layout.title,
+                "fits": not reading.misfit,
+                "reasons": list(reading.reasons),
             }
-            for h in likeliest.values()
+            for reading in _likeliest_by_layout(found)
         ],
     }
+
+
+def _likeliest_by_layout(found: FoundLSTM) -> list[Reading]:
+    """The likeliest reading in each layout, up to `MOST_LAYOUTS`."""
+    result: dict[str, Reading] = {}
+    for reading in found.readings:
+        result.setdefault(reading.lstm.layout.key, reading)
+    return list(result.values())[:MOST_LAYOUTS]

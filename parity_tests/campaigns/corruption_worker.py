@@ -23,7 +23,7 @@ from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.layouts.canonical import digest
-from numpy_lstm.porting.recognise.select import ReadOptions
+from numpy_lstm.porting.options import ReadOptions
 from torch_oracle.weights.pt_files import read_pt
 
 HEADROOM = 1 << 30

@@ -23,10 +23,12 @@ from numpy_lstm.errors import InputError, one_line_errors
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.layout import Layout, Tensor
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed
-from numpy_lstm.roundoff import K, Noise, distance
+from numpy_lstm.porting.proof.run_as_placed import Outputs, moves_of_twins, run_as_placed
+from numpy_lstm.roundoff import K, distance
 from parity_tests.support.conformance import FOLDER, Inputs, load_vector
 
+FLOAT64 = np.dtype(np.float64)
+NOISE_SEED = 5
 KINDS = {"W": ("W_ih", "W_xh", "W_hx"), "U": ("W_hh",), "b": ("b", "b_ih", "b_hh", "b_pair")}
 
 
@@ -172,7 +174,7 @@ def _facts(lstm: PlacedLSTM, inputs: Inputs) -> Found:
     facts, row = lstm.facts, lstm.layout
     told = row.forget_bias if isinstance(row.forget_bias, float) else facts.forget_bias
     for other in {0.0, told + 1, told - 1} - {told}:
-        wrong = _with_row(lstm, forget_bias="told")
+        wrong = _with_row(lstm, forget_bias="given")
         wrong = replace(wrong, facts=replace(facts, forget_bias=other))
         yield "forget bias", f"{other:g} for {told:g}", wrong, inputs
     for names in (
@@ -271,16 +273,6 @@ def killed(mutant: Mutant, outputs: Outputs, noise: list[list[np.ndarray]]) -> b
     )
 
 
-def noise_of(lstm: PlacedLSTM, inputs: Inputs, outputs: Outputs) -> list[list[np.ndarray]]:
-    """How far each output moves with noise of one to two roundoffs, in four twins."""
-    twins = []
-    for k in range(4):
-        noise = Noise([5, k], np.dtype(np.float64))
-        twin = run_as_placed(lstm, *(noise.moved(array) for array in inputs), noise)
-        twins.append([(a - b) / noise.amplitude for a, b in zip(twin, outputs, strict=True)])
-    return [list(moves) for moves in zip(*twins, strict=True)]
-
-
 def campaign(paths: list[Path]) -> tuple[Counter[str], Counter[str], list[str]]:
     """Mutants by kind, equivalent ones by kind, and the survivors that are not equivalent."""
     made: Counter[str] = Counter()
@@ -288,7 +280,7 @@ def campaign(paths: list[Path]) -> tuple[Counter[str], Counter[str], list[str]]:
     survivors = []
     for path in paths:
         lstm, inputs, outputs = load_vector(path)
-        noise = noise_of(lstm, inputs, outputs)
+        noise = moves_of_twins(lstm, inputs, outputs, FLOAT64, NOISE_SEED)
         for mutant in mutants(lstm, inputs):
             made[mutant.kind] += 1
             if not killed(mutant, outputs, noise):

@@ -13,7 +13,8 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.files import write_atomically
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting import convert as conversion
-from numpy_lstm.porting.convert import check_files, convert
+from numpy_lstm.porting.check import check_files
+from numpy_lstm.porting.convert import convert
 from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
@@ -24,9 +25,10 @@ from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
-from numpy_lstm.porting.proof.proof import Inputs, prove
+from numpy_lstm.porting.options import OptionError, ReadOptions
+from numpy_lstm.porting.proof.proof import RandomInputs, prove
 from numpy_lstm.porting.proof.record import proof_path, sha256
-from numpy_lstm.porting.recognise.select import ReadOptions, read_lstm
+from numpy_lstm.porting.recognise.loading import read_lstm
 from parity_tests.support.problems import random_parameters
 
 PASSED = "the recorded proof passed"
@@ -149,11 +151,11 @@ def test_a_second_bias_of_minus_zeros_is_no_forget_bias(tmp_path):
 
 
 def test_a_proof_is_run_from_states_that_are_not_zero():
-    given = Inputs().draw(model(num_layers=2, bidirectional=True))
+    given = RandomInputs().draw(model(num_layers=2, bidirectional=True))
     assert [array.shape for array in given] == [(5, 3, 3), (4, 3, 5), (4, 3, 5)]
     assert all(np.count_nonzero(array) == array.size for array in given)
     assert all(array.std() > 0.5 for array in given)
-    other = Inputs(seed=1).draw(model(num_layers=2, bidirectional=True))
+    other = RandomInputs(seed=1).draw(model(num_layers=2, bidirectional=True))
     assert not any((a == b).any() for a, b in zip(given, other, strict=True))
 
 
@@ -226,7 +228,7 @@ def test_a_checkpoint_is_the_same_by_any_of_its_names(tmp_path, name):
     convert(source, tmp_path / "ck.index", "tf-basic", ONE)
     read = read_lstm(tmp_path / name)  # the proof beside it says the forget bias
     assert read.lstm.facts.forget_bias == 1.0
-    assert [file.name for file in read.files] == ["ck.index", "ck.data-00000-of-00001"]
+    assert [file.name for file in read.hashes] == ["ck.index", "ck.data-00000-of-00001"]
     convert(tmp_path / name, tmp_path / "out.npz", "torch")
     assert check_files(tmp_path / name, tmp_path / "out.npz").passed
     assert check_files(tmp_path / "out.npz", tmp_path / name).passed
@@ -268,8 +270,8 @@ def test_a_proof_is_believed_only_of_the_file_as_it_was(tmp_path):
 
 def test_activations_told_once_are_remembered(tmp_path):
     source = save(tmp_path / "keras.npz", placed("keras").tensors)
-    told = ReadOptions(activations=RELU)
-    convert(source, tmp_path / "a.npz", "keras", told)
+    options = ReadOptions(activations=RELU)
+    convert(source, tmp_path / "a.npz", "keras", options)
     assert read_lstm(tmp_path / "a.npz").lstm.facts.activations == RELU
     record = convert(tmp_path / "a.npz", tmp_path / "b.onnx", "onnx")
     assert record["destination"]["facts"]["activations"] == RELU
@@ -288,7 +290,7 @@ def test_a_check_knows_what_the_source_was_told(tmp_path):
     assert len(checked.claims) == 5
     source.rename(tmp_path / "moved.npz")
     moved = check_files(tmp_path / "moved.npz", tmp_path / "out.npz")  # known by its content
-    assert (moved.passed, len(moved.claims), moved.other) == (True, 5, False)
+    assert (moved.passed, len(moved.claims), moved.other_source) == (True, 5, False)
     other = save(tmp_path / "other.npz", placed("torch").tensors)
     checked = check_files(other, tmp_path / "out.npz")  # of which the record says nothing
     assert [claim.split(":")[0] for claim, _ in checked.claims] == [*["destination"] * 2, PASSED]
@@ -299,8 +301,8 @@ def test_a_check_knows_what_the_source_was_told(tmp_path):
 def test_what_a_record_says_of_one_lstm_is_not_believed_of_another(tmp_path):
     both = {f"{p}/{n}": a for p in "ab" for n, a in placed("tf-basic").tensors.items()}
     source = save(tmp_path / "both.npz", both)
-    told = ReadOptions(select="a/rnn/", forget_bias=1.0)
-    convert(source, tmp_path / "out.npz", "torch", told)
+    options = ReadOptions(select="a/rnn/", forget_bias=1.0)
+    convert(source, tmp_path / "out.npz", "torch", options)
     assert check_files(source, tmp_path / "out.npz").passed
     assert check_files(source, tmp_path / "out.npz", ReadOptions(select="a/rnn/")).passed
     with pytest.raises(InputError, match=r"both\.npz: does not say forget_bias"):
@@ -310,17 +312,21 @@ def test_what_a_record_says_of_one_lstm_is_not_believed_of_another(tmp_path):
 def test_a_check_is_told_the_facts_of_both_files(tmp_path):
     a = save(tmp_path / "a.npz", placed("tf-basic").tensors)
     b = save(tmp_path / "b.npz", placed("tf-basic").tensors)
-    message = "b.npz: does not say forget_bias, .*; give it with --to-forget-bias$"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(OptionError, match=r"b.npz: does not say forget_bias, ") as caught:
         check_files(a, b, ONE)
-    assert check_files(a, b, ONE, told_second=ONE).passed
-    assert not check_files(a, b, ONE, told_second=ReadOptions(forget_bias=0.0)).passed
+    assert caught.value.of_destination
+    assert caught.value.worded("--to-forget-bias").endswith("; give it with --to-forget-bias")
+    assert check_files(a, b, ONE, destination_options=ONE).passed
+    assert not check_files(a, b, ONE, destination_options=ReadOptions(forget_bias=0.0)).passed
     two = {f"{p}.{n}": x for p in "ab" for n, x in placed("torch", bias_pair=True).tensors.items()}
     many = save(tmp_path / "many.npz", two)
-    with pytest.raises(InputError, match=r"choose one with --to-select from 'a\.', 'b\.'"):
+    with pytest.raises(OptionError) as caught:
         check_files(many, many, ReadOptions(select="a."))
+    assert caught.value.worded("--to-select").endswith(
+        "choose one with --to-select from 'a.', 'b.'"
+    )
     assert check_files(
-        many, many, ReadOptions(select="a."), told_second=ReadOptions(select="b.")
+        many, many, ReadOptions(select="a."), destination_options=ReadOptions(select="b.")
     ).passed
 
 
@@ -393,12 +399,12 @@ def test_learned_initial_states_are_compared(tmp_path):
 
 def test_activations_are_written_in_one_way(tmp_path):
     source = save(tmp_path / "keras.npz", placed("keras").tensors)
-    told = ReadOptions(activations=("hard_sigmoid(.2,5e-1)", "relu", "relu"))
-    facts = read_lstm(source, told).lstm.facts
+    options = ReadOptions(activations=("hard_sigmoid(.2,5e-1)", "relu", "relu"))
+    facts = read_lstm(source, options).lstm.facts
     assert facts.activations == ("hard_sigmoid(0.2, 0.5)", "relu", "relu")
     for wrong in ("hard_sigmoid(inf, 0)", "hard_sigmoid", "Sigmoid", "tanh(1)", "relu("):
-        told = ReadOptions(activations=(wrong, "tanh", "tanh"))
-        sentence = refused(tmp_path, read_lstm, source, told)
+        options = ReadOptions(activations=(wrong, "tanh", "tanh"))
+        sentence = refused(tmp_path, read_lstm, source, options)
         assert sentence.startswith("activation: expected one of sigmoid, tanh, ")
         assert sentence.endswith(f"of Keras 3; got {wrong!r}")
 
@@ -408,7 +414,7 @@ def test_half_precision_is_summed_in_the_dtype_that_is_asked_for(tmp_path):
     destination = tmp_path / "out.npz"
     sentence = refused(tmp_path, convert, source, destination, "keras", allow_lossy=True)
     assert "the proof fails" in sentence
-    assert sentence.endswith("half precision? try --dtype float32")
+    assert sentence.endswith("half precision? try dtype float32")
     record = convert(source, destination, "keras", dtype="float32", allow_lossy=True)
     assert record["proof"]["worst"] < 2
 

@@ -13,9 +13,11 @@ from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
-from numpy_lstm.porting.recognise.defects import expected_tensors, problems
+from numpy_lstm.porting.options import ReadOptions
+from numpy_lstm.porting.recognise.defects import find_defects
+from numpy_lstm.porting.recognise.expected import expected_tensors
+from numpy_lstm.porting.recognise.loading import lstm_in_archive, read_lstm
 from numpy_lstm.porting.recognise.recognition import recognise
-from numpy_lstm.porting.recognise.select import ReadOptions, lstm_in_archive, read_lstm
 from parity_tests.porting.test_recognition import random_file, random_model
 from parity_tests.support.problems import random_parameters
 
@@ -32,10 +34,10 @@ def _saved(tmp_path, tensors) -> Path:
     return path
 
 
-def refusal(tmp_path, tensors, **told) -> list[str]:
+def refusal(tmp_path, tensors, **options) -> list[str]:
     path = _saved(tmp_path, tensors)
     with pytest.raises(InputError) as caught:
-        read_lstm(path, ReadOptions(**told))
+        read_lstm(path, ReadOptions(**options))
     head, *lines = str(caught.value).split("\n")
     assert head.startswith(f"{path}: ")
     return [line.strip() for line in lines] or [head.removeprefix(f"{path}: ")]
@@ -91,20 +93,20 @@ def test_a_live_models_tensors_are_compared_name_by_name():
     tensors = torch_tensors()
     spec = {name: (array.shape, array.dtype) for name, array in tensors.items()}
     saved = {f"module.{name}": array for name, array in tensors.items()}
-    wrong = problems(saved, spec)
+    wrong = find_defects(saved, spec)
     assert {problem.kind for problem in wrong} == {"missing", "unexpected"}
     assert wrong[0].cause == (
         "'module.weight_ih_l0' is there: remove the prefix 'module.' (saved from DataParallel?)"
     )
     both = torch_tensors(bidirectional=True)
     only = {name: (array.shape, array.dtype) for name, array in tensors.items()}
-    extra = [p for p in problems(both, only) if p.kind == "unexpected"]
+    extra = [p for p in find_defects(both, only) if p.kind == "unexpected"]
     assert {p.cause for p in extra} == {"the second direction of a bidirectional LSTM?"}
     wider = {name: (array.shape, np.dtype(np.float64)) for name, array in tensors.items()}
-    assert {p.kind for p in problems(tensors, wider)} == {"narrowed"}
-    assert problems({n: a.astype(float) for n, a in tensors.items()}, spec) == []
+    assert {p.kind for p in find_defects(tensors, wider)} == {"narrowed"}
+    assert find_defects({n: a.astype(float) for n, a in tensors.items()}, spec) == []
     quantised = {n: a.astype(np.int8) for n, a in tensors.items()}
-    assert {p.cause for p in problems(quantised, spec)} == {"quantised?"}
+    assert {p.cause for p in find_defects(quantised, spec)} == {"quantised?"}
 
 
 @pytest.mark.parametrize(
@@ -118,9 +120,9 @@ def test_a_live_models_tensors_are_compared_name_by_name():
 )
 def test_a_wrong_shape_comes_with_its_likely_cause(factor, cause):
     spec = {"b": ((20,), np.dtype(np.float32))}
-    (problem,) = problems({"b": np.ones(factor, np.float32)}, spec)
+    (problem,) = find_defects({"b": np.ones(factor, np.float32)}, spec)
     assert problem.cause == cause
-    (problem,) = problems({"b": np.ones((4, 5), np.float32)}, spec)
+    (problem,) = find_defects({"b": np.ones((4, 5), np.float32)}, spec)
     assert problem.cause == "reshaped?"
 
 
@@ -130,7 +132,7 @@ def test_nothing_is_wrong_with_a_whole_lstm_of_any_layout(row):
         archive, _ = random_file(row, np.random.default_rng(seed))
         (finding,) = recognise(archive)
         lstm = finding.best.lstm
-        assert problems(lstm.tensors, expected_tensors(lstm)) == []
+        assert find_defects(lstm.tensors, expected_tensors(lstm)) == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
@@ -144,11 +146,11 @@ def test_a_transposed_or_missing_tensor_is_blamed_and_no_other(row):
     for name, array in lstm.tensors.items():
         if array.ndim == 2 and array.shape[0] != array.shape[1]:
             broken = dict(lstm.tensors) | {name: np.ascontiguousarray(array.T)}
-            wrong = problems(broken, expected_tensors(_with(lstm, broken)))
+            wrong = find_defects(broken, expected_tensors(_with(lstm, broken)))
             assert [(p.name, p.cause) for p in wrong] == [(name, "transposed?")]
     first = next(iter(lstm.tensors))
     without = {n: a for n, a in lstm.tensors.items() if n != first}
-    assert [(p.name, p.kind) for p in problems(without, expected)] == [(first, "missing")]
+    assert [(p.name, p.kind) for p in find_defects(without, expected)] == [(first, "missing")]
 
 
 def _two_layers(row) -> CanonicalLSTM:
@@ -167,7 +169,7 @@ def _with(lstm, tensors):
 
 def test_a_file_without_an_lstm_says_so(tmp_path):
     assert refusal(tmp_path, {"dense/kernel": np.ones((3, 7))}) == [
-        "no LSTM found; see `port.py inspect` for what is there"
+        "no LSTM found; inspect the file for what it holds"
     ]
 
 
@@ -179,8 +181,8 @@ def test_inspect_lists_the_same_problems(tmp_path):
     (lstm,) = inspect(Archive("npz", tensors))["lstms"]
     assert lstm["problems"] == lines
     assert lstm["activations"] is None
-    told = {"": RuntimeFacts(activations=("sigmoid", "relu", "relu"))}
-    (lstm,) = inspect(Archive("onnx", _keras_layer(3, 5), told))["lstms"]
+    stored = {"": RuntimeFacts(activations=("sigmoid", "relu", "relu"))}
+    (lstm,) = inspect(Archive("onnx", _keras_layer(3, 5), stored))["lstms"]
     assert lstm["activations"] == ["sigmoid", "relu", "relu"]
 
 
@@ -188,7 +190,7 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
     tensors = {f"encoder.{n}": a for n, a in torch_tensors().items()}
     tensors |= {f"decoder.{n}": a for n, a in torch_tensors().items()}
     assert refusal(tmp_path, tensors) == [
-        "2 LSTMs: choose one with --select from 'decoder.', 'encoder.'"
+        "2 LSTMs: choose one with select from 'decoder.', 'encoder.'"
     ]
     assert refusal(tmp_path, tensors, select="rnn.") == [
         "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.', or layers of one of them"
@@ -198,7 +200,7 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
     broken = {n: a for n, a in tensors.items() if n.startswith("encoder.")}
     broken |= {f"gru.{n}": np.ascontiguousarray(a) for n, a in gru.items()}
     assert refusal(tmp_path, broken) == [
-        "2 LSTMs: choose one with --select from 'encoder.', 'gru.' (not whole: 'gru.')"
+        "2 LSTMs: choose one with select from 'encoder.', 'gru.' (not whole: 'gru.')"
     ]
     causes = {line.rpartition("; ")[2] for line in refusal(tmp_path, broken, select="gru.")}
     assert "a GRU's three gates?" in causes
@@ -261,7 +263,7 @@ def test_no_more_than_a_hundred_problems_are_listed(tmp_path):
     assert len(lstm["problems"]) == 100
     many = {f"{k}.{n}": a for k in "abcdefghijk" for n, a in torch_tensors().items()}
     assert refusal(tmp_path, many) == [
-        "11 LSTMs: choose one with --select from"
+        "11 LSTMs: choose one with select from"
         f" {', '.join(repr(f'{k}.') for k in 'abcdefgh')} and 3 more"
     ]
 
@@ -297,14 +299,14 @@ def test_bare_names_that_two_frameworks_share_are_called_ambiguous(tmp_path):
     own = {"weight_ih": (20, 3), "weight_hh": (20, 5), "bias": (20,)}
     tensors = {name: rng.standard_normal(shape) for name, shape in own.items()}
     assert refusal(tmp_path, tensors) == [
-        "its tensors can be read in several ways, as coreml or equinox; say which with --from"
+        "its tensors can be read in several ways, as coreml or equinox; say which with layout"
     ]
     path = tmp_path / "model.npz"
     assert read_lstm(path, ReadOptions(layout="equinox")).lstm.layout.key == "equinox"
     nameless = {f"arr_{k}": array for k, array in enumerate(tensors.values())}
     sentence = refusal(tmp_path, nameless)[0]
     assert "can be read in several ways" in sentence
-    assert sentence.endswith("say which with --from, and give the tensors that layout's names")
+    assert sentence.endswith("say which with layout, and give the tensors that layout's names")
 
 
 def test_a_gru_without_biases_is_not_taken_for_coupled_gates(tmp_path):
@@ -316,8 +318,8 @@ def test_a_gru_without_biases_is_not_taken_for_coupled_gates(tmp_path):
         "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter, say"
         " the layout, numpy-lstm"
     ]
-    told = ReadOptions(layout="numpy-lstm")
-    assert read_lstm(_saved(tmp_path, tensors), told).lstm.coupled
+    options = ReadOptions(layout="numpy-lstm")
+    assert read_lstm(_saved(tmp_path, tensors), options).lstm.coupled
     own = tensors | {"bias_l0": rng.standard_normal(15)}  # which no GRU has
     assert read_lstm(_saved(tmp_path, own)).lstm.coupled
 
@@ -334,12 +336,12 @@ def test_what_changes_the_equations_is_not_left_alone_where_no_prefix_says_whose
 def test_shapes_alone_decide_only_where_one_layout_is_left():
     rng = np.random.default_rng(0)
     archive = Archive("npz", {"a": rng.standard_normal((20, 3)), "b": rng.standard_normal((20, 5))})
-    (finding,) = recognise(archive, row="torch")
+    (finding,) = recognise(archive, layout="torch")
     assert not finding.ambiguous
     (finding,) = recognise(archive)
     assert finding.ambiguous
     square = {"a": rng.standard_normal((20, 5)), "b": rng.standard_normal((20, 5))}
-    (finding,) = recognise(Archive("npz", square), row="torch")
+    (finding,) = recognise(Archive("npz", square), layout="torch")
     assert finding.ambiguous  # which is the recurrent one?
 
 
@@ -350,7 +352,7 @@ def test_facts_that_nobody_says_are_asked_for_and_those_that_cannot_be_are_refus
         read_lstm(path)
     assert str(caught.value) == (
         f"{path}: does not say forget_bias, which is added at run time (TensorFlow's default is"
-        " 1.0); give it with --forget-bias"
+        " 1.0); give it with forget_bias"
     )
     assert read_lstm(path, ReadOptions(forget_bias=1.0)).lstm.facts.forget_bias == 1.0
     path.write_bytes(npz_bytes(torch_tensors()))
@@ -394,8 +396,8 @@ def test_whatever_is_wrong_is_refused_in_words_and_inspected():
         broken = Archive("npz", tensors)
         assert inspect(broken)["container"] == "npz"
         try:
-            told = ReadOptions(forget_bias=1.0 if row.forget_bias == "told" else None)
-            lstm_in_archive(Path("file"), broken, told)
+            options = ReadOptions(forget_bias=1.0 if row.forget_bias == "given" else None)
+            lstm_in_archive(Path("file"), broken, options)
         except InputError as error:
             refused += 1
             assert str(error).startswith("file: ") or "forget_bias" in str(error)  # noqa: PT017

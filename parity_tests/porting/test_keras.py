@@ -26,9 +26,11 @@ from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, Ru
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.options import ReadOptions
 from numpy_lstm.porting.proof.run_as_placed import run_as_placed
-from numpy_lstm.porting.recognise.recognition import missing_facts, recognise
-from numpy_lstm.porting.recognise.select import ReadOptions, read_lstm
+from numpy_lstm.porting.recognise.facts import missing_facts
+from numpy_lstm.porting.recognise.loading import read_lstm
+from numpy_lstm.porting.recognise.recognition import recognise
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA
 from parity_tests.support.problems import random_parameters
@@ -153,7 +155,7 @@ def read_one(path: Path) -> tuple[PlacedLSTM, tuple[str, ...]]:
     """The only LSTM of a file, and notes."""
     archive = read_keras(path)
     (finding,) = recognise(archive)
-    assert not finding.best.problem
+    assert not finding.best.misfit
     assert not finding.ambiguous
     return finding.best.lstm, archive.notes
 
@@ -300,7 +302,7 @@ def check_mixed(archive: Any, cells: dict[str, tuple[str, str, str]]) -> None:
     assert [note.split(":")[0] for note in archive.notes] == ["bi", "back"]
     assert "merge_mode is 'sum'" in archive.notes[0]
     assert "go_backwards is set" in archive.notes[1]
-    whole = [f.best.lstm for f in recognise(archive) if not f.best.problem]
+    whole = [f.best.lstm for f in recognise(archive) if not f.best.misfit]
     found = {prefix for native in whole for prefix in native.prefixes}
     assert found == {*MIXED, *cells}
 

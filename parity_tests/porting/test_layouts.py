@@ -18,10 +18,10 @@ from numpy_lstm.porting.layouts.layout import Layout, Tensor
 from numpy_lstm.porting.layouts.named_activations import activation
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS, TABLE
-from numpy_lstm.porting.proof.proof import NAMES, Inputs, prove, run_canonical, verdict
-from numpy_lstm.porting.proof.run_as_placed import run_as_placed
+from numpy_lstm.porting.proof.proof import OUTPUT_NAMES, RandomInputs, prove, run_canonical, verdict
+from numpy_lstm.porting.proof.run_as_placed import moves_of_twins, run_as_placed
 from numpy_lstm.roundoff import K, distance
-from parity_tests.campaigns.porting_mutants import Mutant, equivalent, killed, mutants, noise_of
+from parity_tests.campaigns.porting_mutants import FLOAT64, Mutant, equivalent, killed, mutants
 from parity_tests.porting.test_recognition import random_model
 from parity_tests.support.conformance import FOLDER, load_vector, vector_of
 from parity_tests.support.problems import random_parameters
@@ -47,9 +47,9 @@ def rich_model(row: Layout, seed: int) -> CanonicalLSTM:
             b = parameters[f"bias_hh{suffix}"]
             b[...] = 0
             b[c.hidden_size : 2 * c.hidden_size] = 1.0 if seed % 2 else 0.0
-    if row.forget_bias == "told":
+    if row.forget_bias == "given":
         facts = replace(facts, forget_bias=float(rng.choice([0.0, 1.0, 2.5])))
-    if row.activations == "told" and rng.random() < 0.3:
+    if row.activations == "given" and rng.random() < 0.3:
         facts = replace(facts, activations=("hard_sigmoid(0.2, 0.5)", "tanh", "relu"))
     states = {}
     if row.holds("initial_h") and rng.random() < 0.5:
@@ -110,11 +110,11 @@ def test_lstms_run_in_their_own_layout_as_lstm_forward_runs_their_canonical_form
         if source.facts.activations != ("sigmoid", "tanh", "tanh"):
             continue
         source = replace(source, tensors={n: a.astype(float) for n, a in source.tensors.items()})
-        inputs = Inputs(seed=seed).draw(to_canonical(source))
+        inputs = RandomInputs(seed=seed).draw(to_canonical(source))
         own = run_as_placed(source, *inputs)
         ours = run_canonical(to_canonical(source), *inputs)
-        noise = noise_of(source, inputs, own)
-        for name, a, b, moves in zip(NAMES, ours, own, noise, strict=True):
+        noise = moves_of_twins(source, inputs, own, FLOAT64, seed=5)
+        for name, a, b, moves in zip(OUTPUT_NAMES, ours, own, noise, strict=True):
             assert distance(a, b, moves) <= K, (name, seed)
 
 
@@ -154,20 +154,20 @@ def test_what_has_no_place_is_named_all_at_once():
     )
     assert refusal(model(bias_pair=True), "keras") == (
         "keras cannot hold everything: bias_hh: the two biases would be summed, which cannot be"
-        " undone; allow it with --allow-lossy"
+        " undone; allow it with allow_lossy"
     )
     assert refusal(model(bias=False), "chainer") == (
         "chainer cannot hold everything: bias: none would be zeros, which act the same; allow it"
-        " with --allow-lossy"
+        " with allow_lossy"
     )
     assert refusal(model(facts=RuntimeFacts(forget_bias=1.0)), "keras") == (
         "keras cannot hold everything: forget_bias: 1 would be added to the bias, which rounding"
-        " cannot undo; allow it with --allow-lossy"
+        " cannot undo; allow it with allow_lossy"
     )
     learned = replace(model(float), initial_h=np.ones((1, 5)), initial_c=np.ones((1, 5)))
     assert refusal(learned, "torch") == (
         "torch cannot hold everything: initial_h, initial_c: learned initial states would be"
-        " dropped; allow it with --allow-lossy"
+        " dropped; allow it with allow_lossy"
     )
 
 
@@ -236,9 +236,9 @@ def test_there_is_a_vector_for_every_layout_and_it_is_what_its_generator_writes(
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_every_layout_gives_its_vectors_outputs(path):
     lstm, inputs, outputs = load_vector(path)
-    noise = noise_of(lstm, inputs, outputs)
+    noise = moves_of_twins(lstm, inputs, outputs, FLOAT64, seed=5)
     for got in (run_as_placed(lstm, *inputs), run_canonical(to_canonical(lstm), *inputs)):
-        for name, a, b, moves in zip(NAMES, got, outputs, noise, strict=True):
+        for name, a, b, moves in zip(OUTPUT_NAMES, got, outputs, noise, strict=True):
             assert distance(a, b, moves) <= K, name
 
 
@@ -258,7 +258,7 @@ def test_a_vector_with_zero_states_and_one_step_would_let_mutants_live():
     lstm, (x, h0, c0), _ = load_vector(FOLDER / "torch.safetensors")
     inputs = (x[:1], np.zeros_like(h0), np.zeros_like(c0))
     outputs = run_as_placed(lstm, *inputs)
-    noise = noise_of(lstm, inputs, outputs)
+    noise = moves_of_twins(lstm, inputs, outputs, FLOAT64, seed=5)
     alive = [
         mutant
         for mutant in mutants(lstm, inputs)
@@ -290,3 +290,11 @@ def test_weights_that_overflow_or_cancel_prove_nothing():
     proof = prove(*[replace(lstm, tensors=cancelling)] * 2)
     assert not proof.passed
     assert "these weights leave too few digits to tell: an error of" in verdict(proof)
+
+
+def test_the_digest_of_a_record_is_the_one_that_the_first_records_have():
+    """Written by the first version that wrote records, of the vector of PyTorch's layout."""
+    lstm, _, _ = load_vector(FOLDER / "torch.safetensors")
+    assert to_canonical(lstm).digest() == (
+        "6e301fcafd00bf8eb5d5dd6a0df9dcf6741625850d0d39f5512ca28c3bf717c6"
+    )

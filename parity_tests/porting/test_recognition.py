@@ -71,10 +71,10 @@ def verdict(row: Layout, archive: Archive, truth: PlacedLSTM) -> str:
     if len(findings) != 1:
         return f"{len(findings)} found"
     (finding,) = findings
-    if finding.best.problem:
-        return f"refused: {finding.best.problem}"
+    if finding.best.misfit:
+        return f"refused: {finding.best.misfit}"
     weights = to_canonical(replace(truth, tensors=archive.tensors)).digest()
-    readings = {to_canonical(h.lstm).digest() for h in finding.equals}
+    readings = {to_canonical(h.lstm).digest() for h in finding.equally_likely}
     if finding.ambiguous and weights not in readings:
         return f"ambiguous without it: {finding.best.lstm.layout.key}"
     if to_canonical(finding.best.lstm).digest() != weights:

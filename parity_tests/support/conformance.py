@@ -22,6 +22,7 @@ from numpy_lstm.files import write_atomically
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
 from numpy_lstm.porting.layouts.arrangement import to_layout
+from numpy_lstm.porting.layouts.bias_pair import with_forget_bias
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.layout import Layout
@@ -43,28 +44,26 @@ def model_for(row: Layout, rng: np.random.Generator) -> CanonicalLSTM:
     config = LSTM(
         I,
         H,
-        3 if row.stacked or row.layers_in_names else 1,
+        3 if row.several_layers else 1,
         bias_pair=row.bias_pair,
         bidirectional=row.both_directions,
         proj_size=P if row.holds("W_hr") else 0,
         variant="peephole" if row.holds("W_ch") else None,
     )
     parameters = random_parameters(config.parameter_shapes(), rng, np.float64, scale=2.0)
-    told = {"stored": 0.0, "told": 1.5}.get(str(row.forget_bias), row.forget_bias)
+    forget_bias = 1.5 if row.forget_bias == "given" else row.fixed_forget_bias
     states = {}
     if row.holds("initial_h"):
         L = len(config.suffixes)
         states["initial_h"] = rng.standard_normal((L, config.output_size))
         states["initial_c"] = rng.standard_normal((L, H))
-    return CanonicalLSTM(config, parameters, RuntimeFacts(forget_bias=float(told)), **states)
+    return CanonicalLSTM(config, parameters, RuntimeFacts(forget_bias=forget_bias), **states)
 
 
 def expected(model: CanonicalLSTM, inputs: Inputs) -> Outputs:
-    """What torch makes of it; the forget bias of run time added to the bias."""
-    config, told = model.config, model.facts.forget_bias
-    parameters = {name: p.copy() for name, p in model.parameters.items()}
-    for suffix in config.suffixes:
-        parameters[config.bias_names[0] + suffix][H : 2 * H] += told
+    """What torch computes, with the forget bias of run time added to the bias."""
+    config = model.config
+    parameters = with_forget_bias(model.parameters, config, model.facts.forget_bias)
     x, h0, c0 = inputs
     zeros = np.zeros((T, N, config.directions * config.output_size))
     problem = Problem(
@@ -83,17 +82,18 @@ def expected(model: CanonicalLSTM, inputs: Inputs) -> Outputs:
 
 
 def vector_of(row: Layout) -> dict[Path, bytes]:
-    """The file of one layout."""
+    """The path and the content of the file of one layout."""
     rng = np.random.default_rng([7, crc32(row.key.encode())])
     model, _ = fit_to_layout(model_for(row, rng), row)
     L, c = len(model.config.suffixes), model.config
 
-    def start(learned: np.ndarray | None, size: int) -> np.ndarray:
+    def initial_states(learned: np.ndarray | None, size: int) -> np.ndarray:
         if learned is None:
             return rng.standard_normal((L, N, size))
         return np.repeat(learned[:, None], N, axis=1)
 
-    h0, c0 = start(model.initial_h, c.output_size), start(model.initial_c, H)
+    h0 = initial_states(model.initial_h, c.output_size)
+    c0 = initial_states(model.initial_c, H)
     inputs = rng.standard_normal((T, N, I)), h0, c0
     outputs = expected(model, inputs)
     lstm = to_layout(model, row)
@@ -111,7 +111,7 @@ def vector_of(row: Layout) -> dict[Path, bytes]:
 
 
 def load_vector(path: Path) -> tuple[PlacedLSTM, Inputs, Outputs]:
-    """An LSTM, its inputs, and what it must give."""
+    """An LSTM of a file, its inputs, and the outputs that it must give."""
     with safe_open(path, framework="numpy") as file:
         said = json.loads(file.metadata()["lstm"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}
@@ -124,7 +124,7 @@ def load_vector(path: Path) -> tuple[PlacedLSTM, Inputs, Outputs]:
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write the files of all layouts."""
     for row in ROWS:
         write_atomically(vector_of(row))
 

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from numpy_lstm.lstm import LSTM, lstm_forward
+from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.layouts.arrangement import to_canonical
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed
-from numpy_lstm.roundoff import Noise, distance
+from numpy_lstm.porting.proof.proof import run_canonical
+from numpy_lstm.porting.proof.run_as_placed import Outputs, moves_of_twins, run_as_placed
+from numpy_lstm.roundoff import distance
 
 T, N, I, H, P = 4, 2, 3, 7, 5
 """Sizes: all different, and 2H and 2P differ from every other too."""
-TWINS = 4
 Inputs = tuple[np.ndarray, np.ndarray, np.ndarray]
 """x [T, N, I], h0 [layers * D, N, P], c0 [layers * D, N, H]."""
 
@@ -64,28 +64,18 @@ def worst_distance(
     canonical = canonical or canonical_run
     x, h0, c0 = (array.astype(np.float64) for array in inputs)
     exact = run_as_placed(lstm, x, h0, c0)
-    moves = []
-    for k in range(TWINS):
-        noise = Noise([0, k], lstm.dtype)
-        twin = run_as_placed(lstm, x, h0, c0, noise)
-        moves.append([(a - b) / noise.amplitude for a, b in zip(twin, exact, strict=True)])
+    noise = moves_of_twins(lstm, (x, h0, c0), exact, lstm.dtype, seed=0)
     worst = 0.0
     for reference in (exact, canonical(to_canonical(lstm), (x, h0, c0))):
-        for k, (actual, expected) in enumerate(zip(outputs, reference, strict=True)):
+        for actual, expected, moves in zip(outputs, reference, noise, strict=True):
             assert actual.dtype == lstm.dtype, f"it ran in {actual.dtype}, not {lstm.dtype}"
-            far = distance(actual, expected.astype(lstm.dtype), [each[k] for each in moves])
-            worst = max(worst, far)
+            worst = max(worst, distance(actual, expected.astype(lstm.dtype), moves))
     return worst
 
 
 def canonical_run(model: CanonicalLSTM, inputs: Inputs) -> Outputs:
-    """y, h_n, c_n by the package's own LSTM, in float64."""
-    c, told = model.config, model.facts.forget_bias
-    parameters = {name: array.astype(np.float64) for name, array in model.parameters.items()}
-    for suffix in c.suffixes if told else ():
-        forget = slice(c.hidden_size, 2 * c.hidden_size)
-        parameters[c.bias_names[0] + suffix][forget] += told
-    return lstm_forward(c, parameters, *inputs)[0]
+    """y, h_n and c_n by the package's own LSTM, in the dtype of the inputs."""
+    return run_canonical(model, *inputs)
 
 
 def nested(tensors: Mapping[str, np.ndarray], separator: str) -> dict:

@@ -1,20 +1,20 @@
 """From a framework's arrangement of an LSTM's tensors to the canonical one, and back.
 
-Both follow from a row of the table: `unpack` takes a tensor's axes apart and puts them into the
-canonical order, `pack` does the opposite, and the gates' blocks are looked up by the row's order.
+Both follow from a row of the table, which says what axes a tensor has (module `axes`) and in which
+order the gates' blocks stand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
-from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
-from numpy_lstm.porting.layouts.layout import CANONICAL_AXES, GATES, PEEPHOLES, Layout, Tensor
-from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
+from numpy_lstm.porting.layouts.axes import Sizes, pack, reordered, solve_sizes, unpack
+from numpy_lstm.porting.layouts.canonical import INITIAL_STATES, CanonicalLSTM
+from numpy_lstm.porting.layouts.layout import CANONICAL_AXES, GATES, PEEPHOLES, Layout
+from numpy_lstm.porting.layouts.placed_lstm import Place, PlacedLSTM
 
 VARIANTS = {
     (False, False): None,
@@ -32,57 +32,9 @@ CANONICAL_NAMES = {
     "W_hr": "weight_hr",
     "W_ch": "weight_ch",
 }
-"""Name of a canonical parameter, without the layer's suffix, by what it holds."""
-
-
-def solve(groups: list[str], shape: tuple[int, ...], sizes: dict[str, int]) -> str | None:
-    """Find the sizes of the letters of each axis; None if it works, else what does not fit.
-
-    Args:
-        groups: as `Tensor.groups`.
-        shape: the array's.
-        sizes: those known; those found are added.
-    """
-    if len(groups) != len(shape):
-        return f"expected {len(groups)} axes"
-    for letters, size in zip(groups, shape, strict=True):
-        unknown = [a for a in letters if a not in sizes]
-        known = prod(sizes[a] for a in letters if a in sizes)
-        if len(unknown) > 1 or size < 1:
-            return f"expected axis ({letters}) of at least 1"
-        if unknown and size % known == 0:
-            sizes[unknown[0]] = size // known
-        elif unknown or size != known:
-            return f"expected axis ({letters}) = {'a multiple of ' if unknown else ''}{known}"
-    return None
-
-
-def unpack(tensor: Tensor, array: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
-    """The tensor with its axes apart and in canonical order (a view where it can be)."""
-    apart = array.reshape([sizes[a] for a in tensor.letters])
-    own = apart.transpose([tensor.letters.index(a) for a in tensor.own_axes])
-    if not tensor.scrambled:
-        return own
-    # [g, u, x] from Keras' shape: the block [x, u] is the memory of [u, x].
-    g, u, x = own.shape
-    return np.ascontiguousarray(own.transpose(0, 2, 1)).reshape(g, u, x)
-
-
-def pack(tensor: Tensor, own: np.ndarray) -> np.ndarray:
-    """The inverse of `unpack`: the tensor as it lies in the file, contiguous."""
-    if tensor.scrambled:
-        g, u, x = own.shape
-        own = np.ascontiguousarray(own).reshape(g, x, u).transpose(0, 2, 1)
-    sizes = dict(zip(tensor.own_axes, own.shape, strict=True))
-    apart = own.transpose([tensor.own_axes.index(a) for a in tensor.letters])
-    return np.ascontiguousarray(
-        apart.reshape([prod(sizes[a] for a in letters) for letters in tensor.groups])
-    )
-
-
-def reordered(parts: np.ndarray, before: str, after: str) -> np.ndarray:
-    """Blocks along the first axis, in another order."""
-    return parts[[before.index(letter) for letter in after]]
+"""By kind of tensor, the name of a canonical parameter without the layer's suffix."""
+COMPOSED = {"W_xh": ("W_ih", "W_hh"), "W_hx": ("W_hh", "W_ih"), "b_pair": ("b_ih", "b_hh")}
+"""Kinds of tensors that hold two canonical ones."""
 
 
 def sizes_of(lstm: PlacedLSTM, layer: int, *, partial: bool = False) -> dict[str, int]:
@@ -90,61 +42,64 @@ def sizes_of(lstm: PlacedLSTM, layer: int, *, partial: bool = False) -> dict[str
 
     Args:
         lstm: the LSTM.
-        layer: its number.
+        layer: the layer's number.
         partial: whether some tensors may be missing, and sizes with them.
 
     Raises:
-        InputError: shapes that contradict one another; all of them.
+        InputError: shapes contradict one another; it names all of them.
     """
-    sizes = {"g": len(lstm.gates), "d": lstm.directions, "s": 2}
-    sizes["q"] = 2 if lstm.coupled else 3
-    own = [p for p in lstm.places_by_layer[layer] if p.name in lstm.tensors]
+    sizes = {"g": len(lstm.gates), "d": lstm.directions, "s": 2, "q": len(lstm.peepholes)}
     # The recurrent matrix first: it tells H, which the others need.
-    first = {"W_hh": 0, "W_hr": -1, "W_xh": 1, "W_hx": 1}
+    ranks = {"W_hr": -1, "W_hh": 0, "W_xh": 1, "W_hx": 1}
+    places = [p for p in lstm.places_by_layer[layer] if p.name in lstm.tensors]
     wrong = []
-    for place in sorted(own, key=lambda p: first.get(p.tensor.holds, 2)):
+    for place in sorted(places, key=lambda p: ranks.get(p.tensor.holds, 2)):
         if place.tensor.holds in ("W_xh", "W_hx") and "u" in sizes:
             sizes.setdefault("r", sizes["u"])
-        problem = solve(place.tensor.groups, lstm.tensors[place.name].shape, sizes)
+        shape = lstm.tensors[place.name].shape
+        problem = solve_sizes(place.tensor.groups, shape, sizes)
         if problem:
-            shape = list(lstm.tensors[place.name].shape)
-            wrong.append(f"{place.name}: {problem} of [{place.tensor.axes}], got {shape}")
+            wrong.append(f"{place.name}: {problem} of [{place.tensor.axes}], got {list(shape)}")
     if "u" in sizes:
         sizes.setdefault("r", sizes["u"])
     if "z" in sizes and "r" in sizes:
         sizes.setdefault("i", sizes["z"] - sizes["r"])
-    if wrong or (not partial and sizes.get("i", 0) < 1):
-        raise InputError("; ".join(wrong) or f"sizes: expected I of at least 1, got {sizes}")
+    if wrong:
+        raise InputError("; ".join(wrong))
+    if not partial and sizes.get("i", 0) < 1:
+        raise InputError(f"sizes: expected I of at least 1, got {sizes}")
     return sizes
+
+
+# --- to the canonical form ---------------------------------------------------------------------
 
 
 def to_canonical(lstm: PlacedLSTM) -> CanonicalLSTM:
     """Read an LSTM in a framework's layout.
 
     Raises:
-        InputError: tensors missing, or of shapes that contradict one another.
+        InputError: tensors are missing, or their shapes contradict one another.
     """
-    layout, D = lstm.layout, lstm.directions
     layers = [sizes_of(lstm, layer) for layer in range(lstm.num_layers)]
     parts = _canonical_parts(lstm, layers)
     parameters = _named(lstm, parts)
-    u, r = layers[0]["u"], layers[0]["r"]
+    has_projection = lstm.layout.holds("W_hr") and "weight_hr_l0" in parameters
     config = LSTM(
         layers[0]["i"],
-        u,
+        layers[0]["u"],
         lstm.num_layers,
         bias=any(name.startswith("bias") for name in parameters),
-        bidirectional=D == 2,
-        proj_size=r if layout.holds("W_hr") and "weight_hr_l0" in parameters else 0,
+        bidirectional=lstm.directions == 2,
+        proj_size=layers[0]["r"] if has_projection else 0,
         bias_pair="bias_ih_l0" in parameters,
         variant=VARIANTS["weight_ch_l0" in parameters, lstm.coupled],
     )
     states = {}
     if all("initial_h" in part for part in parts):
-        states = {n: np.stack([part[n] for part in parts]) for n in ("initial_h", "initial_c")}
+        states = {name: np.stack([part[name] for part in parts]) for name in INITIAL_STATES}
     facts = lstm.facts
-    if isinstance(layout.forget_bias, float):
-        facts = replace(facts, forget_bias=layout.forget_bias)
+    if isinstance(lstm.layout.forget_bias, float):
+        facts = replace(facts, forget_bias=lstm.layout.forget_bias)
     return CanonicalLSTM(config, parameters, facts, **states)
 
 
@@ -152,7 +107,7 @@ def canonical_parameters(lstm: PlacedLSTM) -> dict[str, np.ndarray]:
     """What there is of an LSTM (or of its gradients) under the names of `LSTM.parameter_shapes`.
 
     Raises:
-        InputError: shapes that contradict one another.
+        InputError: shapes contradict one another.
     """
     layers = [sizes_of(lstm, layer, partial=True) for layer in range(lstm.num_layers)]
     return _named(lstm, _canonical_parts(lstm, layers))
@@ -160,10 +115,10 @@ def canonical_parameters(lstm: PlacedLSTM) -> dict[str, np.ndarray]:
 
 def _named(lstm: PlacedLSTM, parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The parts of every direction of every layer, blocks stacked, under PyTorch's names."""
-    ends = ("", "_reverse")[: lstm.directions]
-    suffixes = [f"_l{k}{end}" for k in range(lstm.num_layers) for end in ends]
     named: dict[str, np.ndarray] = {}
-    for suffix, part in zip(suffixes, parts, strict=True):
+    for k, part in enumerate(parts):
+        layer, direction = divmod(k, lstm.directions)
+        suffix = f"_l{layer}_reverse" if direction else f"_l{layer}"
         for holds, name in CANONICAL_NAMES.items():
             if holds in part:
                 array = part[holds]
@@ -175,46 +130,48 @@ def _named(lstm: PlacedLSTM, parts: list[dict[str, np.ndarray]]) -> dict[str, np
 
 def _canonical_parts(lstm: PlacedLSTM, layers: list[dict[str, int]]) -> list[dict[str, np.ndarray]]:
     """What each direction of each layer holds, in canonical axes and order of gates."""
-    D = lstm.directions
-    parts: list[dict[str, np.ndarray]] = [{} for _ in range(lstm.num_layers * D)]
-    by_gate: dict[tuple[int, str], dict[str, np.ndarray]] = {}
-    for place in lstm.places:
-        if place.name not in lstm.tensors:
-            continue
-        own = unpack(place.tensor, lstm.tensors[place.name], layers[place.layer])
-        directions = enumerate(own) if place.direction is None else ((place.direction, own),)
-        for d, array in directions:
-            k, holds = place.layer * D + d, place.tensor.holds
+    parts: list[dict[str, np.ndarray]] = [{} for _ in range(lstm.num_layers * lstm.directions)]
+    blocks: dict[tuple[int, str], dict[str, np.ndarray]] = {}
+    for place in lstm.present:
+        sizes = layers[place.layer]
+        holds = place.tensor.holds
+        array = unpack(place.tensor, lstm.tensors[place.name], sizes)
+        for direction, one in _by_direction(place, array):
+            k = place.layer * lstm.directions + direction
             if place.gate is not None:
-                blocks = by_gate.setdefault((k, holds), {})
-                blocks[place.gate] = array
-                order = lstm.gates if holds != "W_ch" else lstm.layout.peepholes
-                if len(blocks) < len(order):
+                # A gate's own tensor: it waits until those of the other gates are there.
+                gates = blocks.setdefault((k, holds), {})
+                gates[place.gate] = one
+                order = lstm.layout.peepholes if holds == "W_ch" else lstm.gates
+                if len(gates) < len(order):
                     continue
-                array = np.stack([blocks[gate] for gate in order])
-            parts[k] |= _split(holds, array, lstm, layers[place.layer])
+                one = np.stack([gates[gate] for gate in order])
+            parts[k] |= _canonical_tensors(lstm, holds, one, sizes)
     return parts
 
 
-def _split(
-    holds: str, array: np.ndarray, lstm: PlacedLSTM, sizes: Mapping[str, int]
+def _by_direction(place: Place, array: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """A tensor's directions: the one it is of, or those along its first axis."""
+    if place.direction is None:
+        return list(enumerate(array))
+    return [(place.direction, array)]
+
+
+def _canonical_tensors(
+    lstm: PlacedLSTM, holds: str, array: np.ndarray, sizes: Sizes
 ) -> dict[str, np.ndarray]:
-    """Canonical tensors of one of a row's, for one direction."""
-    gates = lstm.gates
-    canonical = GATES.replace("f", "") if lstm.coupled else GATES
+    """The canonical tensors that are in one tensor of a row, for one direction."""
+    gates = _canonical_gates(lstm.coupled)
     if holds == "W_ch":
-        order = lstm.layout.peepholes
         if lstm.coupled:
             return {holds: array}
-        return {holds: reordered(array, order, PEEPHOLES)}
+        return {holds: reordered(array, lstm.layout.peepholes, PEEPHOLES)}
     if holds == "b_pair":
-        return {
-            name: reordered(b, gates, canonical)
-            for name, b in zip(("b_ih", "b_hh"), array, strict=True)
-        }
+        pair = zip(COMPOSED[holds], array, strict=True)
+        return {name: reordered(bias, lstm.gates, gates) for name, bias in pair}
     if "g" not in CANONICAL_AXES[holds]:
         return {holds: array}
-    array = reordered(array, gates, canonical)
+    array = reordered(array, lstm.gates, gates)
     if holds == "W_xh":
         return {"W_ih": array[..., : sizes["i"]], "W_hh": array[..., sizes["i"] :]}
     if holds == "W_hx":
@@ -222,49 +179,74 @@ def _split(
     return {holds: array}
 
 
+def _canonical_gates(coupled: bool) -> str:
+    return GATES.replace("f", "") if coupled else GATES
+
+
+# --- from the canonical form -------------------------------------------------------------------
+
+
 def to_layout(model: CanonicalLSTM, layout: Layout) -> PlacedLSTM:
     """Lay an LSTM out as a framework has it; the inverse of `to_canonical`.
 
     Everything must have a place there: see `fit_to_layout`, which says what does not.
     """
-    c = model.config
-    D, H = c.directions, c.hidden_size
-    lstm = PlacedLSTM(layout, {}, layout.prefixes(c.num_layers), D, model.facts)
-    gates = layout.gates.replace("f", "") if c.coupled else layout.gates
-    canonical = GATES.replace("f", "") if c.coupled else GATES
-
-    def part(holds: str, k: int) -> np.ndarray | None:
-        """One direction's tensor in the row's order of gates, canonical axes."""
-        if holds in ("initial_h", "initial_c"):
-            state = getattr(model, holds)
-            return None if state is None else state[k]
-        if holds in ("W_xh", "W_hx", "b_pair"):
-            names = {"W_xh": ("W_ih", "W_hh"), "W_hx": ("W_hh", "W_ih"), "b_pair": ("b_ih", "b_hh")}
-            pair = [part(name, k) for name in names[holds]]
-            if any(each is None for each in pair):
-                return None
-            join = np.stack if holds == "b_pair" else lambda p: np.concatenate(p, axis=-1)
-            return join([each for each in pair if each is not None])
-        array = model.parameters.get(CANONICAL_NAMES[holds] + c.suffixes[k])
-        if array is None or holds == "W_hr":
-            return array
-        if holds == "W_ch":
-            return array if c.coupled else reordered(array, PEEPHOLES, layout.peepholes)
-        blocks = array.reshape(len(gates), H, *array.shape[1:])
-        return reordered(blocks, canonical, gates)
-
+    config = model.config
+    prefixes = layout.prefixes(config.num_layers)
+    empty = PlacedLSTM(layout, {}, prefixes, config.directions, model.facts)
     tensors = {}
-    for place in lstm.places:
-        k, order = place.layer * D, gates
-        if place.direction is None:
-            each = [part(place.tensor.holds, k + d) for d in range(D)]
-            array = None if each[0] is None else np.stack([a for a in each if a is not None])
-        else:
-            array = part(place.tensor.holds, k + place.direction)
-        if array is None:
-            continue
-        if place.gate is not None:
-            order = layout.peepholes if place.tensor.holds == "W_ch" else gates
-            array = array[order.index(place.gate)]
-        tensors[place.name] = pack(place.tensor, array)
-    return replace(lstm, tensors=tensors)
+    for place in empty.places:
+        array = _at(place, model, layout)
+        if array is not None:
+            tensors[place.name] = pack(place.tensor, array)
+    return replace(empty, tensors=tensors)
+
+
+def _at(place: Place, model: CanonicalLSTM, layout: Layout) -> np.ndarray | None:
+    """What belongs at a place, in canonical axes and the layout's order of gates."""
+    holds = place.tensor.holds
+    first = place.layer * model.config.directions
+    if place.direction is None:
+        directions = range(first, first + model.config.directions)
+        parts = [_part(model, layout, holds, k) for k in directions]
+        return _joined(parts, np.stack)
+    array = _part(model, layout, holds, first + place.direction)
+    if array is None or place.gate is None:
+        return array
+    order = layout.peepholes if holds == "W_ch" else _gates_in(layout, model)
+    return array[order.index(place.gate)]
+
+
+def _part(model: CanonicalLSTM, layout: Layout, holds: str, k: int) -> np.ndarray | None:
+    """One direction's tensor in canonical axes, gates in the layout's order; None if absent."""
+    if holds in INITIAL_STATES:
+        states = getattr(model, holds)
+        return None if states is None else states[k]
+    if holds in COMPOSED:
+        parts = [_part(model, layout, name, k) for name in COMPOSED[holds]]
+        return _joined(parts, np.stack if holds == "b_pair" else _side_by_side)
+    array = model.parameters.get(CANONICAL_NAMES[holds] + model.config.suffixes[k])
+    if array is None or holds == "W_hr":
+        return array
+    coupled = model.config.coupled
+    if holds == "W_ch":
+        return array if coupled else reordered(array, PEEPHOLES, layout.peepholes)
+    gates = _gates_in(layout, model)
+    blocks = array.reshape(len(gates), model.config.hidden_size, *array.shape[1:])
+    return reordered(blocks, _canonical_gates(coupled), gates)
+
+
+def _gates_in(layout: Layout, model: CanonicalLSTM) -> str:
+    return layout.gates.replace("f", "") if model.config.coupled else layout.gates
+
+
+def _side_by_side(matrices: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(matrices, axis=-1)
+
+
+def _joined(
+    parts: list[np.ndarray | None], join: Callable[[list[np.ndarray]], np.ndarray]
+) -> np.ndarray | None:
+    """All parts in one array; None if any of them is absent."""
+    arrays = [part for part in parts if part is not None]
+    return join(arrays) if len(arrays) == len(parts) else None

@@ -1,16 +1,16 @@
-"""The record of a conversion: a JSON file beside the destination, which `check` verifies again."""
+"""The record of a conversion: a JSON file in the destination's folder, which `check` verifies."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from numpy_lstm.errors import InputError, check
+from numpy_lstm.errors import InputError
 from numpy_lstm.porting.layouts.arrangement import to_canonical
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import TABLE
@@ -20,61 +20,69 @@ from numpy_lstm.roundoff import K
 FORMAT = "numpy_lstm.proof/1"
 REMEDY = "expected a proof as `convert` writes it; remove it, or convert again"
 LARGEST = 100
-"""Of steps, sequences and seeds; what has more was not written by `convert`."""
+"""More steps or sequences, or a larger seed, than any record of `convert` has."""
 
 
 def proof_path(path: Path) -> Path:
-    """Where the proof of a file lies: beside it."""
+    """The path of the record that belongs to a file, in the same folder."""
     return path.with_name(path.name + ".proof.json")
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes."""
+    """The SHA-256 of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def record(
-    before: tuple[PlacedLSTM, Sequence[Path]],
-    after: tuple[PlacedLSTM, Sequence[Path]],
-    proof: Proof,
-    sentences: Mapping[str, list[str]],
+@dataclass(frozen=True)
+class Side:
+    """One of the two files of a conversion.
+
+    Args:
+        lstm: the LSTM as the file places it.
+        hashes: the SHA-256 of each of its files.
+    """
+
+    lstm: PlacedLSTM
+    hashes: Mapping[Path, str]
+
+    def described(self) -> dict[str, Any]:
+        """What a record says of the side: its files with their hashes, and how it is read."""
+        return {
+            "files": {path.name: sha for path, sha in self.hashes.items()},
+            "layout": self.lstm.layout.key,
+            "prefixes": list(self.lstm.prefixes),
+            "facts": asdict(self.lstm.facts),
+            "weights_sha256": to_canonical(self.lstm).digest(),
+        }
+
+
+def make_record(
+    source: Side, destination: Side, proof: Proof, sentences: Mapping[str, list[str]]
 ) -> dict[str, Any]:
     """What was converted, from which files to which, and the proof; for JSON.
 
     Args:
-        before: the source, and its files.
-        after: the destination, and its files.
-        proof: of both.
+        source: what was read.
+        destination: what was written.
+        proof: that both hold the same LSTM.
         sentences: for a person, under `lost`, `unsaid` (facts not in the file) and `notes`.
     """
-    config = to_canonical(after[0]).config
     return {
         "format": FORMAT,
         "version": version("numpy-lstm"),
-        "source": described(*before),
-        "destination": described(*after),
-        "sizes": asdict(config),
+        "source": source.described(),
+        "destination": destination.described(),
+        "sizes": asdict(to_canonical(destination.lstm).config),
         **sentences,
         "proof": asdict(proof) | {"allowed": K, "worst": proof.worst, "passed": proof.passed},
     }
 
 
-def described(lstm: PlacedLSTM, files: Sequence[Path]) -> dict[str, Any]:
-    """One side: its files with their hashes, and how they are to be read."""
-    return {
-        "files": {path.name: sha256(path) for path in files},
-        "layout": lstm.layout.key,
-        "prefixes": list(lstm.prefixes),
-        "facts": asdict(lstm.facts),
-        "weights_sha256": to_canonical(lstm).digest(),
-    }
-
-
 def load_record(path: Path) -> dict[str, Any] | None:
-    """The record beside a file; None if there is none.
+    """The record of the conversion that wrote a file; None if there is none.
 
     Raises:
-        InputError: it is there and cannot be read.
+        InputError: there is a record that cannot be read.
     """
     if not path.name:  # such as "."
         return None
@@ -83,8 +91,10 @@ def load_record(path: Path) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(file.read_text())
-        check(record["format"] == FORMAT, f"{file}: expected the format {FORMAT}; {REMEDY}")
-        check(_is_record(record), f"{file}: {REMEDY}")
+        if record["format"] != FORMAT:
+            raise InputError(f"{file}: expected the format {FORMAT}; {REMEDY}")
+        if not _is_record(record):
+            raise InputError(f"{file}: {REMEDY}")
     except InputError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -105,6 +115,7 @@ def _is_record(record: Any) -> bool:
 
 
 def _is_side(side: Any) -> bool:
+    """Whether everything that is read of one side of a record is there, and of the right kind."""
     files, prefixes, facts = side["files"], side["prefixes"], side["facts"]
     texts = [*files, *files.values(), *prefixes, *facts["activations"], side["weights_sha256"]]
     return (

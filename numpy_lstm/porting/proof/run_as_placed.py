@@ -18,10 +18,12 @@ from numpy_lstm.roundoff import Noise
 
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
 """y [T, N, D P], h_n [layers * D, N, P], c_n [layers * D, N, H]."""
+TWINS = 4
+"""How many noisy runs say how far an LSTM's outputs move with its rounding."""
 
 
 def working_dtype(lstm: PlacedLSTM) -> np.dtype:
-    """Of the arithmetic: that of the tensors, but float32 for half precision."""
+    """The dtype of the arithmetic: that of the tensors, but float32 for half precision."""
     return np.dtype(np.float64 if lstm.dtype == np.float64 else np.float32)
 
 
@@ -36,21 +38,23 @@ def run_as_placed(
 
     Args:
         lstm: the LSTM; its tensors are cast to the dtype of x.
-        x: inputs, as long for every sequence.
+        x: the inputs; all sequences are equally long.
         h0: initial hidden states; learned initial states in the file are not used.
         c0: initial cell states.
         noise: moves every weight, input and activation; x must be float64 then.
     """
-    D, h_n, c_n = lstm.directions, [], []
+    h_n, c_n = [], []
     for layer in range(lstm.num_layers):
-        outputs, sizes = [], sizes_of(lstm, layer)
-        for d in range(D):
-            step = PlacedCell.of(lstm, layer, d, sizes, x.dtype, noise)
-            k = layer * D + d
-            order = range(len(x)) if d == 0 else range(len(x))[::-1]
-            h, c, y = h0[k], c0[k], np.empty((len(x), *h0[k].shape), x.dtype)
-            for t in order:
-                h, c = step(x[t], h, c)
+        outputs = []
+        sizes = sizes_of(lstm, layer)
+        for direction in range(lstm.directions):
+            cell = PlacedCell.of(lstm, layer, direction, sizes, x.dtype, noise)
+            k = layer * lstm.directions + direction
+            h, c = h0[k], c0[k]
+            y = np.empty((len(x), *h.shape), x.dtype)
+            steps = range(len(x))
+            for t in reversed(steps) if direction else steps:
+                h, c = cell(x[t], h, c)
                 y[t] = h
             outputs.append(y)
             h_n.append(h)
@@ -59,15 +63,64 @@ def run_as_placed(
     return x, np.stack(h_n), np.stack(c_n)
 
 
+def moves_of_twins(
+    lstm: PlacedLSTM,
+    inputs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    outputs: Outputs,
+    dtype: np.dtype,
+    seed: int,
+) -> list[list[np.ndarray]]:
+    """How far each output moves with noise of one to two roundoffs, once for each noisy twin.
+
+    Args:
+        lstm: the LSTM.
+        inputs: x, h0 and c0, in float64.
+        outputs: y, h_n and c_n without noise, in float64.
+        dtype: whose roundoff the noise has.
+        seed: of the noise.
+
+    Returns:
+        For each of y, h_n and c_n the `TWINS` differences, as `roundoff.distance` takes them.
+    """
+    moves: list[list[np.ndarray]] = [[], [], []]
+    for k in range(TWINS):
+        noise = Noise([seed, k], dtype)
+        x, h0, c0 = (noise.moved(array) for array in inputs)
+        twin = run_as_placed(lstm, x, h0, c0, noise)
+        for of_output, moved, exact in zip(moves, twin, outputs, strict=True):
+            of_output.append((moved - exact) / noise.amplitude)
+    return moves
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of a direction of a layer.
+
+    Args:
+        place: where the file has it.
+        letters: its axes, without d.
+        array: its numbers with the axes apart.
+    """
+
+    place: Place
+    letters: str
+    array: np.ndarray
+
+
 @dataclass(frozen=True)
 class PlacedCell:
-    """One step of one direction of one layer."""
+    """One direction of one layer, which can be called for one time step after the other.
+
+    Args:
+        lstm: the LSTM.
+        weights: all its tensors.
+        functions: the activations of the gates, of the candidate, and of c on its way out.
+        noise: as in `run_as_placed`.
+    """
 
     lstm: PlacedLSTM
-    weights: list[tuple[Place, str, np.ndarray]]
-    """Each tensor with its axes apart, without d; and their letters."""
+    weights: list[Weight]
     functions: tuple[Function, Function, Function]
-    """Of the gates, the candidate, and the output."""
     noise: Noise | None
 
     @classmethod
@@ -75,94 +128,107 @@ class PlacedCell:
         cls,
         lstm: PlacedLSTM,
         layer: int,
-        d: int,
+        direction: int,
         sizes: Mapping[str, int],
         dtype: np.dtype,
         noise: Noise | None,
     ) -> "PlacedCell":
+        """The cell of one direction of one layer, whose axes have these sizes."""
         weights = []
-        for place in lstm.places:
-            array = lstm.tensors.get(place.name)
-            if place.layer != layer or place.direction not in (None, d) or array is None:
+        for place in lstm.places_by_layer[layer]:
+            tensor = lstm.tensors.get(place.name)
+            if tensor is None or place.direction not in (None, direction):
                 continue
             letters = place.tensor.letters
-            array = array.astype(dtype).reshape([sizes[a] for a in letters])
+            array = tensor.astype(dtype).reshape([sizes[a] for a in letters])
             if "d" in letters:
-                array, letters = np.take(array, d, letters.index("d")), letters.replace("d", "")
+                array = np.take(array, direction, letters.index("d"))
+                letters = letters.replace("d", "")
             if noise is not None:
                 array = array * noise.factors(array.shape)
-            weights.append((place, letters, array))
-        gate, candidate, output = (_function(n, noise) for n in lstm.facts.activations)
+            weights.append(Weight(place, letters, array))
+        gate, candidate, output = (_function(name, noise) for name in lstm.facts.activations)
         return cls(lstm, weights, (gate, candidate, output), noise)
 
     def __call__(
         self, x: np.ndarray, h: np.ndarray, c: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """States after one step: equations (1) to (7) and (19) to (21)."""
-        lstm, layout = self.lstm, self.lstm.layout
-        a = self._preactivations(x, h)  # (1)
-        told = lstm.facts.forget_bias if layout.forget_bias == "told" else layout.forget_bias
-        if isinstance(told, float) and told:
-            a["f"] = a["f"] + x.dtype.type(told)
         gate, candidate, output = self.functions
         peepholes = self._peepholes()
-        for name in set(peepholes) - {"o"}:
+        a = self._preactivations(x, h)  # (1)
+        forget_bias = self._forget_bias()
+        if forget_bias:
+            a["f"] = a["f"] + x.dtype.type(forget_bias)
+        for name in peepholes.keys() & {"i", "f"}:
             a[name] = a[name] + peepholes[name] * c  # (19)
         i, g = gate(a["i"]), candidate(a["g"])  # (2), (4)
-        f = 1 - i if lstm.coupled else gate(a["f"])  # (20), (3)
+        f = 1 - i if self.lstm.coupled else gate(a["f"])  # (20), (3)
         c = f * c + i * g  # (6)
         if "o" in peepholes:
             a["o"] = a["o"] + peepholes["o"] * c  # (19)
         h = gate(a["o"]) * output(c)  # (5), (7)
-        for place, letters, W in self.weights:
-            if place.tensor.holds == "W_hr":
-                h = np.einsum(f"nu,{letters}->nr", h, W)  # (21)
+        for weight in self.weights:
+            if weight.place.tensor.holds == "W_hr":
+                h = np.einsum(f"nu,{weight.letters}->nr", h, weight.array)  # (21)
         return h, c
 
+    def _forget_bias(self) -> float:
+        """The number that is added to a_f at run time."""
+        if self.lstm.layout.forget_bias == "given":
+            return self.lstm.facts.forget_bias
+        return self.lstm.layout.fixed_forget_bias
+
     def _preactivations(self, x: np.ndarray, h: np.ndarray) -> dict[str, np.ndarray]:
-        given = {"W_ih": x, "W_hh": h}
-        given |= {"W_xh": np.concatenate([x, h], axis=1), "W_hx": np.concatenate([h, x], axis=1)}
+        """The sum of all products and biases, by gate."""
+        vectors = {
+            "W_ih": x,
+            "W_hh": h,
+            "W_xh": np.concatenate([x, h], axis=1),
+            "W_hx": np.concatenate([h, x], axis=1),
+        }
         a: dict[str, np.ndarray] = {}
-        for place, letters, W in self.weights:
-            holds = place.tensor.holds
+        for weight in self.weights:
+            holds = weight.place.tensor.holds
+            array = weight.array
             if self.noise is not None:
-                W = W * self.noise.factors(W.shape)
-            if holds in given:
-                terms = self._product(place, letters, W, given[holds])
+                array = array * self.noise.factors(array.shape)
+            if holds in vectors:
+                terms = _product(weight, array, vectors[holds])
             elif holds.startswith("b"):
-                own = f"{letters}->{'g' if 'g' in letters else ''}u"
-                terms = np.einsum(own, W)
+                axes = "gu" if "g" in weight.letters else "u"
+                terms = np.einsum(f"{weight.letters}->{axes}", array)
             else:
                 continue
-            if place.gate is not None:
-                a[place.gate] = a.get(place.gate, 0) + terms
+            if weight.place.gate is not None:
+                a[weight.place.gate] = a.get(weight.place.gate, 0) + terms
             else:
                 for gate, term in zip(self.lstm.gates, terms, strict=True):
                     a[gate] = a.get(gate, 0) + term
         return a
 
-    @staticmethod
-    def _product(place: Place, letters: str, W: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """W v for every row of v: [g, N, u], or [N, u] of a single gate."""
-        if place.tensor.scrambled:
-            x, g, u = W.shape
-            blocks = [np.ascontiguousarray(W[:, k]).reshape(u, x) for k in range(g)]
-            return np.stack([v @ block.T for block in blocks])
-        vector = next(a for a in letters if a in "irz")
-        product = np.tensordot(v, W, (1, letters.index(vector)))
-        axes = "n" + letters.replace(vector, "")
-        return product.transpose([axes.index(a) for a in "gnu" if a in axes])
-
     def _peepholes(self) -> dict[str, np.ndarray]:
-        """By gate."""
+        """The peepholes of each gate that has them."""
         result: dict[str, np.ndarray] = {}
-        order = self.lstm.layout.peepholes.replace("f", "" if self.lstm.coupled else "f")
-        for place, _, p in self.weights:
-            if place.tensor.holds == "W_ch" and place.gate is not None:
-                result[place.gate] = p
-            elif place.tensor.holds == "W_ch":
-                result |= dict(zip(order, p, strict=True))
+        for weight in self.weights:
+            if weight.place.tensor.holds == "W_ch":
+                if weight.place.gate is not None:
+                    result[weight.place.gate] = weight.array
+                else:
+                    result |= dict(zip(self.lstm.peepholes, weight.array, strict=True))
         return result
+
+
+def _product(weight: Weight, array: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """W v for every row of v: [g, N, u], or [N, u] of a single gate."""
+    if weight.place.tensor.scrambled:
+        x, gates, u = array.shape
+        blocks = [np.ascontiguousarray(array[:, k]).reshape(u, x) for k in range(gates)]
+        return np.stack([v @ block.T for block in blocks])
+    summed = next(a for a in weight.letters if a in "irz")
+    product = np.tensordot(v, array, (1, weight.letters.index(summed)))
+    axes = "n" + weight.letters.replace(summed, "")
+    return product.transpose([axes.index(a) for a in "gnu" if a in axes])
 
 
 def _function(name: str, noise: Noise | None) -> Function:

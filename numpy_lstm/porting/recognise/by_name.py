@@ -1,0 +1,135 @@
+"""Readings of tensors by their names, as the rows of the table give them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.layouts.layout import Layout
+from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
+from numpy_lstm.porting.layouts.table import ROWS
+from numpy_lstm.porting.recognise.readings import (
+    REQUIRED,
+    Reading,
+    misfit_of,
+    sizes_text,
+    with_leading_directions,
+)
+from numpy_lstm.porting.recognise.stacks import StackFinder
+
+EQUATION_CHANGES = re.compile("norm|peep|gamma|beta|diag")
+"""Words in the names of tensors that change an LSTM's equations."""
+
+
+def readings_by_name(
+    row: Layout, tensors: Mapping[str, np.ndarray], archive: Archive, layout_given: bool
+) -> Iterator[Reading]:
+    """The readings of a layout, those in both directions first.
+
+    Args:
+        row: the layout.
+        tensors: the floating tensors of the file.
+        archive: the file.
+        layout_given: whether the caller says that the layout is this one.
+    """
+    remaining = dict(tensors)
+    for directions in (2, 1):
+        if directions == 2 and row.directions is None:
+            continue
+        # A list: what an LSTM has is taken from the others only after all of them are found.
+        for prefixes in list(StackFinder(row, directions, remaining, archive).stacks()):
+            places = PlacedLSTM(row, tensors, prefixes, directions).present
+            names = sorted({place.name for place in places})
+            own = {name: tensors[name] for name in names}
+            lstm = with_leading_directions(PlacedLSTM(row, own, prefixes, directions))
+            reading = _judged(lstm, tensors, archive.chains is not None)
+            yield reading if layout_given else _unless_a_gru(reading)
+            for name in names:
+                remaining.pop(name, None)
+
+
+def _judged(lstm: PlacedLSTM, tensors: Mapping[str, np.ndarray], stack_in_file: bool) -> Reading:
+    """A reading with what speaks for it; `stack_in_file`: the file says which layer feeds which."""
+    row = lstm.layout
+    names = frozenset(lstm.tensors)
+    misfit = misfit_of(lstm)
+    prefixes = tuple(prefix for prefix in dict.fromkeys(lstm.prefixes) if prefix)
+    unexplained = [name for name in tensors if name.startswith(prefixes) and name not in names]
+    reasons = [f"{len(names)} tensors have the names of {row.title}"]
+    if lstm.prefixes[0]:
+        reasons.append(f"under {', '.join(prefixes)}")
+    if lstm.num_layers > 1 and not row.layers_in_names:
+        if stack_in_file:
+            reasons.append("one stack, as the file says")
+        else:
+            reasons.append("taken for one stack, since the names count up and the sizes fit")
+    if unexplained:
+        reasons.append(f"{len(unexplained)} others beside them are not explained")
+    if misfit:
+        reasons.append(f"shapes: {misfit}")
+    else:
+        reasons.append(f"shapes fit: {sizes_text(lstm)}")
+    # What explains more comes first, even if something is wrong with it: a broken LSTM with biases
+    # is not to be taken for a whole one without.
+    evidence = (len(names), not misfit, _has_own_prefix(lstm))
+    return Reading(lstm, names, evidence, _has_usual_separator(lstm), tuple(reasons), misfit)
+
+
+def _has_own_prefix(lstm: PlacedLSTM) -> bool:
+    """Whether the prefix is one that only this framework gives."""
+    pattern = lstm.layout.own_prefix
+    return bool(pattern) and re.search(rf"(^|/)({pattern})$", lstm.prefixes[0]) is not None
+
+
+def _has_usual_separator(lstm: PlacedLSTM) -> bool:
+    """Whether the prefix ends in the separator that the framework puts there."""
+    usual = lstm.layout.stacked or lstm.layout.single
+    return usual.endswith((".", "/", "_")) and lstm.prefixes[0].endswith(usual[-1])
+
+
+def _unless_a_gru(reading: Reading) -> Reading:
+    """The reading, with a misfit if only the caller could tell its tensors from a GRU's."""
+    lstm = reading.lstm
+    kinds = {place.tensor.holds for place in lstm.present}
+    if reading.misfit or not lstm.coupled or kinds - {*REQUIRED, "W_hr"}:
+        return reading
+    misfit = (
+        "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter,"
+        f" say the layout, {lstm.layout.key}"
+    )
+    return replace(reading, misfit=misfit, reasons=(*reading.reasons, misfit))
+
+
+def tensors_and_neighbours(lstm: PlacedLSTM, archive: Archive) -> dict[str, np.ndarray]:
+    """An LSTM's tensors, and those under the same prefixes that might belong to it."""
+    result = dict(lstm.tensors)
+    for name, array in archive.tensors.items():
+        if any(_may_belong(name, prefix) for prefix in lstm.prefixes):
+            result[name] = array
+    return result
+
+
+def _may_belong(name: str, prefix: str) -> bool:
+    """Whether the LSTM with this prefix may have a tensor of this name."""
+    if not name.startswith(prefix):
+        return False
+    rest = name.removeprefix(prefix)
+    if _is_in_table(rest):
+        return True
+    if "." in rest or "/" in rest:
+        return False
+    # Without a prefix, every tensor of the file begins alike.
+    return prefix != "" or EQUATION_CHANGES.search(rest) is not None
+
+
+def _is_in_table(name: str) -> bool:
+    """Whether some row has a tensor of exactly this name, whatever the layer and direction."""
+    for row in ROWS:
+        for directions in (1, 2):
+            for _, pattern in row.name_patterns(directions):
+                match = pattern.fullmatch(name)
+                if match and not match["prefix"]:
+                    return True
+    return False
