@@ -21,6 +21,7 @@ from rich.table import Table
 
 from numpy_lstm.errors import InputError, one_line_errors
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
+from numpy_lstm.porting.layouts.bias_pair import with_forget_bias
 from numpy_lstm.porting.layouts.layout import Layout, Tensor
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.proof.run_as_placed import Outputs, moves_of_twins, run_as_placed
@@ -238,16 +239,15 @@ def _states(lstm: PlacedLSTM, inputs: Inputs) -> Found:
         yield "states", "in another order of layers", lstm, (x, h0[::-1], c0[::-1])
 
 
-def effective(lstm: PlacedLSTM) -> list[np.ndarray]:
-    """What the equations see: the weights with one bias, all that is added in it."""
+def effective(lstm: PlacedLSTM) -> dict[str, np.ndarray]:
+    """What the equations see: the weights, and one bias in which all is added."""
     model = to_canonical(lstm)
-    c = model.config
-    result = []
-    for suffix in c.suffixes:
-        w = c.cell_weights(model.parameters, suffix)
-        b = np.zeros(len(w.W_ih)) if w.b is None else w.b.copy()
-        b[c.hidden_size : 2 * c.hidden_size] += model.facts.forget_bias
-        result += [w.W_ih, w.W_hh, b, *(a for a in (w.W_hr, w.W_ch) if a is not None)]
+    config = model.config
+    result = with_forget_bias(dict(model.parameters), config, model.facts.forget_bias)
+    if config.bias_pair:
+        for suffix in config.suffixes:
+            b_ih, b_hh = result.pop(f"bias_ih{suffix}"), result.pop(f"bias_hh{suffix}")
+            result[f"bias{suffix}"] = b_ih + b_hh
     return result
 
 
@@ -257,7 +257,9 @@ def equivalent(mutant: Mutant, lstm: PlacedLSTM, inputs: Inputs) -> bool:
         return False
     same = all(np.array_equal(a, b) for a, b in zip(mutant.inputs, inputs, strict=True))
     ours, theirs = effective(mutant.lstm), effective(lstm)
-    return same and len(ours) == len(theirs) and all(map(np.array_equal, ours, theirs))
+    if not same or ours.keys() != theirs.keys():
+        return False
+    return all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def killed(mutant: Mutant, outputs: Outputs, noise: list[list[np.ndarray]]) -> bool:
