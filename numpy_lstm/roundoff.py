@@ -81,6 +81,30 @@ def distance(
     return float(distances(actual[None], reference[None], moves, dtype=dtype)[0])
 
 
+def distance_where_finite(
+    actual: np.ndarray, reference: np.ndarray, least_unit: float = 0.0
+) -> float:
+    """Distance of two tensors in which elements that are not finite in both count as equal.
+
+    So that runs that overflow alike, as faulty ones do, are found to be the same.
+
+    Args:
+        actual: the tensor to judge; its dtype's roundoff is the unit.
+        reference: the tensor to judge it by, of the same shape.
+        least_unit: what a difference is measured in where roundoff is smaller, such as the effect
+            of noise.
+    """
+    equal = (actual == reference) | ~(np.isfinite(actual) | np.isfinite(reference))
+    error = np.abs(np.where(equal, 0, actual) - np.where(equal, 0, reference)).max(initial=0)
+    if error == 0:
+        return 0.0
+    size = float(np.abs(reference[np.isfinite(reference)]).max(initial=0))
+    unit = max(least_unit, size * float(np.finfo(actual.dtype).eps) / 2)
+    if unit == 0 or not np.isfinite(error):
+        return np.inf
+    return float(error) / unit
+
+
 def amplitude(dtype: np.dtype) -> float:
     """Noise of a problem of this dtype, in units of one to two of its roundoffs."""
     return AMPLITUDE if dtype == np.float64 else 1.0

@@ -49,10 +49,10 @@ def _pt_bytes(lstm: PlacedLSTM) -> bytes:
 
 
 def _module_archive(spec: str) -> Archive:
-    from torch_oracle.verify.adapters import imported
+    from torch_oracle.verify.loading import import_object
     from torch_oracle.weights.pt_files import module_archive
 
-    return module_archive(imported(spec))
+    return module_archive(import_object(spec))
 
 
 READERS: Mapping[str, Callable[[Path], Archive]] = {"pt": _read_pt}

@@ -10,22 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-import tyro
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.errors import InputError, check, one_line_errors
+from numpy_lstm.errors import InputError, one_line_errors
 from numpy_lstm.files import write_atomically
-from torch_oracle.diagnose.faults.catalogue import catalogue
-from torch_oracle.diagnose.search import Diagnosis, diagnose
-from torch_oracle.diagnose.terminal import diagnosis_json, print_diagnosis, print_training_diagnosis
-from torch_oracle.html_report.page import page
-from torch_oracle.training.diagnosis import diagnose_training
-from torch_oracle.verify.adapters import Adapter, imported, load
-from torch_oracle.verify.results import Complaint
-from torch_oracle.verify.terminal import line, print_verification
-from torch_oracle.verify.verification import verify
+
+with one_line_errors():  # where torch, tyro, rich or jinja2 is not installed
+    import torch
+    import tyro
+    from rich.console import Console
+
+    from torch_oracle.diagnose.faults.catalogue import catalogue
+    from torch_oracle.diagnose.search import Diagnosis, diagnose
+    from torch_oracle.diagnose.terminal import (
+        diagnosis_json,
+        print_diagnosis,
+        print_training_diagnosis,
+    )
+    from torch_oracle.html_report.page import page
+    from torch_oracle.training.adapter import TrainingAdapter
+    from torch_oracle.training.diagnosis import diagnose_training
+    from torch_oracle.verify.adapters import Adapter
+    from torch_oracle.verify.loading import import_object, load
+    from torch_oracle.verify.outputs import AdapterError
+    from torch_oracle.verify.terminal import print_line, print_verification
+    from torch_oracle.verify.verification import verify
 
 ADVICE = "run `python -m torch_oracle verify` on the same adapter to see which."
 
@@ -34,7 +43,7 @@ class Command(Protocol):
     """A subcommand; its fields are its arguments."""
 
     def run(self) -> int:
-        """Do it; the exit status."""
+        """Carry out the command and return its exit status."""
         ...
 
 
@@ -52,7 +61,7 @@ class Verify:
     """Write the result to this file as a page to read; with the diagnosis, if it failed."""
 
     def run(self) -> int:
-        """0 if everything passed."""
+        """0 if everything passed, 1 if not."""
         check_folders(self.json, self.html)
         adapter, console = load(self.spec), Console()
         verification = verify(adapter, "full" if self.full else "quick")
@@ -60,7 +69,9 @@ class Verify:
         if self.json is not None:
             write_json(self.json, verification.to_json())
         if self.html is not None:
-            found = None if verification.passed else diagnosed(adapter, console)
+            found = None
+            if not verification.passed:
+                found = diagnosed(adapter, console)
             write(self.html, page(verification, found))
         return 0 if verification.passed else 1
 
@@ -77,12 +88,12 @@ class Diagnose:
     """Write diagnosis and verification to this file as a page to read."""
 
     def run(self) -> int:
-        """0 if nothing is wrong."""
+        """0 if nothing is wrong, 1 if something is."""
         check_folders(self.json, self.html)
         adapter, console = load(self.spec), Console()
         found = diagnosed(adapter, console)
-        if isinstance(found, Complaint):
-            line(console, f"{adapter.name} {found}")
+        if isinstance(found, AdapterError):
+            print_line(console, f"{adapter.name} {found}")
             result = {"adapter": adapter.name, "status": "failed", "complaint": str(found)}
         else:
             print_diagnosis(adapter.name, found, console)
@@ -90,12 +101,14 @@ class Diagnose:
         if self.json is not None:
             write_json(self.json, result)
         verification = verify(adapter)
-        hidden = result["status"] == "correct" and not verification.passed
-        if hidden:
-            line(console, f"But verify fails, in cases that the diagnosis does not try: {ADVICE}")
+        correct = result["status"] == "correct"
+        if correct and not verification.passed:
+            print_line(
+                console, f"But verify fails, in cases that the diagnosis does not try: {ADVICE}"
+            )
         if self.html is not None:
             write(self.html, page(verification, found))
-        return 0 if result["status"] == "correct" and not hidden else 1
+        return 0 if correct and verification.passed else 1
 
 
 @dataclass(frozen=True)
@@ -108,10 +121,12 @@ class Training:
     """Write the diagnosis to this file."""
 
     def run(self) -> int:
-        """0 if nothing is wrong."""
+        """0 if nothing is wrong, 1 if something is."""
         check_folders(self.json)
-        function, console = imported(self.spec), Console()
-        check(callable(function), f"{self.spec}: expected a function, got {function!r:.80}")
+        function: TrainingAdapter = import_object(self.spec)
+        console = Console()
+        if not callable(function):
+            raise InputError(f"{self.spec}: expected a function, got {function!r:.80}")
         with console.status("training beside torch; at most about a minute"):
             found = diagnose_training(function)
         print_training_diagnosis(self.spec, found, console)
@@ -125,7 +140,7 @@ class Catalogue:
     """Print all known faults, in Markdown (docs/faults.md)."""
 
     def run(self) -> int:
-        """Always 0."""
+        """Print them; the exit status is always 0."""
         print(catalogue(), end="")
         return 0
 
@@ -138,25 +153,24 @@ COMMANDS: dict[str, type[Command]] = {
 }
 
 
-def diagnosed(adapter: Adapter, console: Console) -> Diagnosis | Complaint:
-    """The diagnosis; or the complaint for which there is none."""
+def diagnosed(adapter: Adapter, console: Console) -> Diagnosis | AdapterError:
+    """The diagnosis; or the error for which there is none."""
     try:
         with console.status("comparing with known faults; at most about a minute"):
             return diagnose(adapter)
-    except Complaint as complaint:
-        return complaint
+    except AdapterError as error:
+        return error
 
 
 def check_folders(*files: Path | None) -> None:
     """Raise `InputError` now, and not after the work, if there is no folder to write a file to."""
     for file in files:
-        if file is not None:
-            folder = file.parent
-            check(folder.is_dir(), f"{file}: cannot be written (there is no folder {folder})")
+        if file is not None and not file.parent.is_dir():
+            raise InputError(f"{file}: cannot be written (there is no folder {file.parent})")
 
 
 def write_json(file: Path, result: dict[str, Any]) -> None:
-    """Write a verdict.
+    """Write a verdict as JSON.
 
     Raises:
         InputError: the file cannot be written.

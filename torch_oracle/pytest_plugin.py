@@ -10,11 +10,12 @@ import pytest
 
 if TYPE_CHECKING:
     from torch_oracle.verify.adapters import Adapter
-    from torch_oracle.verify.verification import Case, Result
+    from torch_oracle.verify.cases import Case
+    from torch_oracle.verify.results import CaseResult
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options."""
+    """Add the options that name an LSTM to judge."""
     group = parser.getgroup("verify-lstm", "an LSTM of your own, judged by PyTorch")
     group.addoption(
         "--verify-lstm",
@@ -30,6 +31,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to start where an adapter is named and torch, which judges it, is not installed."""
+    if not config.option.verify_lstm:
+        return
+    from numpy_lstm.errors import MissingPackage, require
+
+    try:
+        require("torch")
+    except MissingPackage as error:
+        raise pytest.UsageError(f"--verify-lstm: {error}") from error
+
+
 @pytest.hookimpl(tryfirst=True)  # before -k and -m choose
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
@@ -39,8 +52,8 @@ def pytest_collection_modifyitems(
         items += session.genitems(AdapterNode.from_parent(session, name=spec, nodeid=spec))
 
 
-class Wrong(Exception):
-    """A test's failure, in one sentence."""
+class VerificationFailure(Exception):
+    """What makes a test fail, in one sentence."""
 
 
 class AdapterNode(pytest.Collector):
@@ -49,7 +62,7 @@ class AdapterNode(pytest.Collector):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._adapter: Adapter | None = None
-        self._results: dict[Case, Result] = {}
+        self._results: dict[Case, CaseResult] = {}
 
     def collect(self) -> list["TensorItem"]:
         """A test for each tensor of each case, and for each call; or one, if loading fails."""
@@ -57,36 +70,37 @@ class AdapterNode(pytest.Collector):
 
     def _items(self) -> Iterator["TensorItem"]:
         from numpy_lstm.errors import InputError
-        from torch_oracle.verify.adapters import load
-        from torch_oracle.verify.results import Complaint
-        from torch_oracle.verify.verification import cases
+        from torch_oracle.verify.cases import verification_cases
+        from torch_oracle.verify.loading import load
+        from torch_oracle.verify.outputs import AdapterError
 
         try:
             self._adapter = load(self.name)
         except InputError as error:
             yield TensorItem.from_parent(self, name="load", refusal=str(error))
             return
-        drawn = cases(self._adapter, "full" if self.config.option.verify_lstm_full else "quick")
+        mode = "full" if self.config.option.verify_lstm_full else "quick"
+        cases = verification_cases(self._adapter, mode)
         try:
-            names = self._adapter.call(drawn[0].problem(self._adapter)).names
-        except Complaint:
+            names = self._adapter.call(cases[0].problem(self._adapter)).names
+        except AdapterError:
             names = {}
-        for case in drawn:
+        for case in cases:
             yield TensorItem.from_parent(self, name=f"{case.name}::call", case=case)
-            for tensor, own in names.items():
+            for tensor, adapters_name in names.items():
                 item = TensorItem.from_parent(
                     self, name=f"{case.name}::{tensor}", case=case, tensor=tensor
                 )
-                item.extra_keyword_matches.add(own)
+                item.extra_keyword_matches.add(adapters_name)
                 yield item
 
-    def result(self, case: "Case") -> "Result":
-        """What came of the case."""
-        from torch_oracle.verify.verification import judge
+    def result(self, case: "Case") -> "CaseResult":
+        """What came of the case, which is run when it is first asked for."""
+        from torch_oracle.verify.verification import verify_case
 
         assert self._adapter is not None
         if case not in self._results:
-            self._results[case] = judge(self._adapter, case)
+            self._results[case] = verify_case(self._adapter, case)
         return self._results[case]
 
 
@@ -107,33 +121,38 @@ class TensorItem(pytest.Item):
         self._case, self._tensor, self._refusal = case, tensor, refusal
 
     def runtest(self) -> None:
-        """Raise `Wrong` with the sentence of the divergence, or of the complaint."""
+        """Raise `VerificationFailure` with the sentence of the divergence, or of the complaint."""
         if self._case is None:
-            raise Wrong(self._refusal)
-        from torch_oracle.verify.verification import sentence
+            raise VerificationFailure(self._refusal)
+        from torch_oracle.verify.results import divergence_sentence
 
         result, tensor = self.parent.result(self._case), self._tensor
-        complained = f"{self.parent.name} {result.complaint}"
+        complaint = f"{self.parent.name} {result.complaint}"
         if result.comparison is None:
-            raise Wrong(complained)
+            raise VerificationFailure(complaint)
         if tensor is None:
             if result.complaint is not None:
-                raise Wrong(complained)
+                raise VerificationFailure(complaint)
             return
-        if tensor not in dict(result.names):
-            raise Wrong(f"{self.parent.name} returned {tensor} before, but not in this case")
+        names = dict(result.names)
+        if tensor not in names:
+            raise VerificationFailure(
+                f"{self.parent.name} returned {tensor} before, but not in this case"
+            )
         divergence, first = result.comparison.divergences.get(tensor), result.first
         if divergence is None or first is None:
             return
-        earlier = "" if first.tensor == tensor else f"; the first to diverge here is {first.tensor}"
-        raise Wrong(f"{sentence(divergence, dict(result.names))}{earlier}")
+        sentence = divergence_sentence(divergence, names)
+        if first.tensor != tensor:
+            sentence += f"; the first to diverge here is {first.tensor}"
+        raise VerificationFailure(sentence)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The sentence alone."""
-        if isinstance(excinfo.value, Wrong):
+        """The sentence of a failed verification, without a traceback."""
+        if isinstance(excinfo.value, VerificationFailure):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, None, str]:
-        """Where the test is said to stand."""
+        """The place and the name under which pytest reports the test."""
         return self.path, None, f"{self.parent.name}::{self.name}"

@@ -22,7 +22,7 @@ from numpy_lstm.training.loop import Recipe
 from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS, TrainingFault
 from torch_oracle.diagnose.injection import CannotEdit
-from torch_oracle.training.adapter import QUANTITIES, TrainingAdapter, moments, own_training
+from torch_oracle.training.adapter import QUANTITIES, TrainingAdapter, moments, numpy_training
 from torch_oracle.training.cases import TrainingCase, training_cases
 from torch_oracle.training.diagnosis import (
     NAMING,
@@ -67,7 +67,7 @@ def faulty_adapter(
             for batch in batches
         ]
         with faulty(faults), np.errstate(all="ignore"):
-            reports = own_training(weights, reordered, recipe)
+            reports = numpy_training(weights, reordered, recipe)
         return [{name: report[name] for name in report if name in quantities} for report in reports]
 
     return adapter

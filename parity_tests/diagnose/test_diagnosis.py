@@ -23,7 +23,7 @@ from torch_oracle.diagnose.injection import Edit
 from torch_oracle.diagnose.search import NAMING, PROBES, diagnose
 from torch_oracle.proof.random_problems import random_problem
 from torch_oracle.proof.trace import Trace
-from torch_oracle.verify.adapters import adapter_of
+from torch_oracle.verify.loading import adapter_of
 from torch_oracle.verify.verification import verify
 
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}

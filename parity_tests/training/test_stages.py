@@ -25,9 +25,9 @@ from parity_tests.campaigns.training_faults import (
 from parity_tests.support.planting import planted
 from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
-from torch_oracle.training.adapter import QUANTITIES, own_training, replay
+from torch_oracle.training.adapter import QUANTITIES, numpy_training, replay
 from torch_oracle.training.cases import training_cases
-from torch_oracle.training.diagnosis import NAMING, diagnose_training, distances
+from torch_oracle.training.diagnosis import NAMING, diagnose_training, report_distances
 from torch_oracle.training.stages import judge_training
 
 BY_ID = {fault.id: fault for fault in TRAINING_FAULTS}
@@ -45,7 +45,7 @@ def test_clipping_is_active_in_some_steps_and_not_in_others():
         if case.recipe.max_norm is None:
             continue
         norms = []
-        for report in own_training(case.weights, case.batches, case.recipe):
+        for report in numpy_training(case.weights, case.batches, case.recipe):
             each = [np.linalg.norm(g) for g in report["gradients"].values()]
             per_tensor = case.recipe.clipping == "per_tensor"
             norms += each if per_tensor else [global_norm(report["gradients"])]
@@ -66,7 +66,7 @@ def test_clipping_is_active_in_some_steps_and_not_in_others():
     ],
     ids=lambda value: "-".join(sorted(value)),
 )
-def test_our_own_training_passes_however_much_of_it_is_reported(quantities, unjudged):
+def test_our_numpy_training_passes_however_much_of_it_is_reported(quantities, unjudged):
     judgement = judge_training(faulty_adapter([], quantities))
     assert judgement.passed, judgement.first
     for case in judgement.cases:
@@ -241,7 +241,7 @@ def test_different_faults_differ_by_far_more_than_naming_allows():
     for (a, run), (b, other) in combinations(replays().items(), 2):
         apart = [0.0, 0.0]
         for x, y in zip(run, other, strict=True):
-            far = distances(x, y)
+            far = report_distances(x, y)
             apart = [max(apart[0], *far.values()), max(apart[1], far["weights"])]
             if min(apart) > 1e6 * NAMING:
                 break
@@ -368,7 +368,7 @@ def test_reports_of_another_form_are_refused_in_a_sentence(adapter, message):
 @pytest.mark.parametrize(("loss", "got"), [({}, "dict"), ([1.0], r"\[1\]"), (None, "NoneType")])
 def test_a_loss_that_is_no_number_is_refused(loss, got):
     def adapter(weights, batches, recipe):
-        return [report | {"loss": loss} for report in own_training(weights, batches, recipe)]
+        return [report | {"loss": loss} for report in numpy_training(weights, batches, recipe)]
 
     with pytest.raises(
         InputError, match=f"sgd: step 0: loss: expected a floating number, got {got}"
@@ -376,7 +376,7 @@ def test_a_loss_that_is_no_number_is_refused(loss, got):
         judge_training(adapter, cases=[CASES["sgd"]])
 
 
-OWN = "torch_oracle.training.adapter:own_training"
+OWN = "torch_oracle.training.adapter:numpy_training"
 LATE = """
 from parity_tests.campaigns.training_faults import faulty_adapter
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
@@ -411,7 +411,7 @@ def leaving(weights, batches, recipe):
 
 
 def clipping_in_place(weights, batches, recipe):
-    reports = own_training(weights, batches, recipe)
+    reports = numpy_training(weights, batches, recipe)
     return [report | {"gradients": report["clipped"]} for report in reports]
 
 

@@ -12,10 +12,10 @@ import torch
 from numpy_lstm.errors import InputError
 from parity_tests.support import handwritten
 from parity_tests.support.problems import random_problem
+from torch_oracle.adapters import adapter, adapter_of, load
 from torch_oracle.proof.numpy_trace import numpy_trace
-from torch_oracle.verify.adapters import adapter, adapter_of, load
 from torch_oracle.verify.hand_layouts import ColumnVectors, GatePairs, Stacked
-from torch_oracle.verify.results import Complaint
+from torch_oracle.verify.outputs import AdapterError
 from torch_oracle.verify.verification import verify
 
 RIGHT = [
@@ -347,7 +347,7 @@ def test_a_problem_that_the_adapter_cannot_take_is_refused():
         columns.run(random_problem(0, model=True, bias_pair=True, sizes=(4, 3, 5, 2)))
 
 
-# Complaints
+# AdapterErrors
 
 SHAPE = (4, 3, 5)  # T, N, H
 
@@ -360,7 +360,7 @@ def complaint_of(result, dy: bool = True) -> str:
         return result(weights, x) if callable(result) else result
 
     mine = adapter_of(with_dy if dy else without_dy, "mine")
-    with pytest.raises(Complaint) as caught:
+    with pytest.raises(AdapterError) as caught:
         mine.run(mine.problem(0, (4, 3, 2, 5)))
     return str(caught.value)
 
@@ -423,7 +423,7 @@ def test_a_loss_that_is_no_single_number_is_told():
 
     mine = adapter_of(mine, "mine")
     expected = "returns loss of the wrong shape: expected a single number, of shape [], got [1, 1]"
-    with pytest.raises(Complaint, match=re.escape(expected)):
+    with pytest.raises(AdapterError, match=re.escape(expected)):
         mine.run(mine.problem(0))
 
 
@@ -502,5 +502,5 @@ def test_a_torch_cell_that_does_not_behave_is_told(cell, message):
             return cell(*super().forward(*given))
 
     mine = adapter_of(Mine, "Mine")
-    with pytest.raises(Complaint, match=re.escape(message)):
+    with pytest.raises(AdapterError, match=re.escape(message)):
         mine.run(mine.problem(0))

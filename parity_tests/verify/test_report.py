@@ -18,11 +18,13 @@ from torch_oracle.__main__ import Catalogue, Diagnose, Verify
 from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS, FAULTS, catalogue
 from torch_oracle.diagnose.search import Diagnosis, Finding, diagnose
 from torch_oracle.diagnose.terminal import AUTOGRAD, diagnosis_json, print_diagnosis
-from torch_oracle.html_report.page import Cell, page, rows, summary, telling
-from torch_oracle.verify import verification
-from torch_oracle.verify.adapters import adapter_of
-from torch_oracle.verify.results import Complaint
-from torch_oracle.verify.verification import Case, collect, judge, verify
+from torch_oracle.html_report.figures import HeatCell, heat_map
+from torch_oracle.html_report.page import page, summary, telling
+from torch_oracle.verify import cases
+from torch_oracle.verify.cases import Case
+from torch_oracle.verify.loading import adapter_of
+from torch_oracle.verify.outputs import AdapterError
+from torch_oracle.verify.verification import collect, verify, verify_case
 
 ROOT = Path(__file__).parents[2]
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}
@@ -54,7 +56,7 @@ def correct(weights, x, dy):
 def _few_cases():
     """The page is the same for three as for twelve."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "QUICK", tuple(verification.QUICK[k] for k in (0, 1, 11)))
+        patch.setattr(cases, "QUICK", tuple(cases.QUICK[k] for k in (0, 1, 11)))
         yield
 
 
@@ -133,7 +135,7 @@ def test_the_heat_map_holds_every_distance_of_the_telling_case(doubled_once):
     assert all(c in ("l0", "l1") for c in reader.cells("h at step"))
     (bias,) = reader.cells("db_ih, total")
     assert int(bias[-1]) > 4
-    names = [row.name for row in rows(chosen.comparison)]
+    names = [row.name for row in heat_map(chosen.comparison)]
     assert names.index("h") < names.index("y") < names.index("dx") < names.index("db_ih")
     assert len(names) == len(chosen.comparison.by_tensor())
 
@@ -172,7 +174,7 @@ def test_what_the_user_wrote_is_escaped(doubled_once):
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;:doubled" in html
     adapter = adapter_of(broken, "broken")
-    with pytest.raises(Complaint) as complaint:
+    with pytest.raises(AdapterError) as complaint:
         diagnose(adapter)
     html = page(verify(adapter), complaint.value)
     assert "<b>" not in html
@@ -195,7 +197,9 @@ def test_a_correct_lstm_has_a_page_that_says_so():
 
 def test_layers_and_directions_are_shown_without_steps():
     adapter = adapter_of(handwritten.torch_layers, "layers")
-    verified = collect(adapter, "quick", [judge(adapter, Case((3, 2, 3, 5), "float64", 1.0, 0))])
+    verified = collect(
+        adapter, "quick", [verify_case(adapter, Case((3, 2, 3, 5), "float64", 1.0, 0))]
+    )
     reader = Reader(page(verified, None))
     assert reader.cells("dW_hh_l1_reverse, total") in (["total l0"], ["total l1"])
     assert "#curves" not in {a.get("href") for _, a in reader.tags}
@@ -216,7 +220,7 @@ def test_layers_and_directions_are_shown_without_steps():
     ],
 )
 def test_cells_of_the_heat_map(far, text, level):
-    assert (Cell(far).text, Cell(far).level) == (text, level)
+    assert (HeatCell(far).text, HeatCell(far).level) == (text, level)
 
 
 def test_the_terminal_shows_lines_evidence_equivalents_and_source():
@@ -268,7 +272,9 @@ def test_json_holds_the_same_and_only_what_json_knows(doubled_once):
 
 def test_a_passing_verification_with_a_fault_in_the_diagnosis_is_no_success():
     adapter = adapter_of(correct, "correct")
-    verified = collect(adapter, "quick", [judge(adapter, Case((2, 2, 3, 4), "float64", 1.0, 0))])
+    verified = collect(
+        adapter, "quick", [verify_case(adapter, Case((2, 2, 3, 4), "float64", 1.0, 0))]
+    )
     found = Diagnosis("unknown", (), 1e9, 1e9, "loss", ("loss",))
     assert summary(verified, found).startswith("All 1 cases agree with PyTorch, but")
     assert ("p", {"class": "verdict bad"}) in Reader(page(verified, found)).tags

@@ -15,8 +15,9 @@ import torch
 from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import K
 from parity_tests.support import handwritten
-from torch_oracle.verify.adapters import adapter, adapter_of, load
-from torch_oracle.verify.verification import SCALES, Case, cases, judge, verify
+from torch_oracle.adapters import adapter, adapter_of, load
+from torch_oracle.verify.cases import SCALES, Case, verification_cases
+from torch_oracle.verify.verification import verify, verify_case
 
 ROOT = Path(__file__).parents[2]
 OURS = adapter_of(handwritten.our_layer, "ours")
@@ -42,7 +43,7 @@ def set_at(index, value):
 
 
 def test_the_cases_differ_in_everything_and_start_with_the_smallest():
-    quick = cases(OURS)
+    quick = verification_cases(OURS)
     assert {case.dtype for case in quick} == {"float32", "float64"}
     assert {case.scale for case in quick} == set(SCALES)
     assert {case.ragged for case in quick} == {False, True}
@@ -50,26 +51,26 @@ def test_the_cases_differ_in_everything_and_start_with_the_smallest():
     volumes = [np.prod(case.sizes) for case in quick]
     assert volumes[0] == min(volumes)
     assert volumes[-1] == max(volumes)
-    full = cases(OURS, "full")
+    full = verification_cases(OURS, "full")
     assert full[: len(quick)] == quick
     assert max(case.sizes[0] for case in full) == max(case.sizes[3] for case in full) == 64
     assert len({case.name for case in full}) == len(full) > 90
     for mode in ("quick", "full"):
-        assert {1} < {case.sizes[0] for case in cases(OURS, mode)}
-        assert {1} < {case.sizes[1] for case in cases(OURS, mode)}
+        assert {1} < {case.sizes[0] for case in verification_cases(OURS, mode)}
+        assert {1} < {case.sizes[1] for case in verification_cases(OURS, mode)}
 
 
 def test_nothing_in_a_case_is_zero():
-    for case in cases(OURS):
+    for case in verification_cases(OURS):
         problem = case.problem(OURS)
         arrays = [problem.x, problem.h0, problem.c0, problem.dy, problem.dh_n, problem.dc_n]
         assert all(array.all() for array in (*arrays, *problem.parameters.values()))
 
 
 def test_cases_without_a_batch_or_with_a_modules_sizes_differ_still():
-    single = cases(load("parity_tests.support.handwritten:columns"), "full")
+    single = verification_cases(load("parity_tests.support.handwritten:columns"), "full")
     assert {case.sizes[1] for case in single} == {1}
-    fixed = cases(load("parity_tests.support.handwritten:torch_layers"), "full")
+    fixed = verification_cases(load("parity_tests.support.handwritten:torch_layers"), "full")
     assert {case.sizes[2:] for case in fixed} == {(3, 5)}
     for drawn in (single, fixed):
         assert len({case.name for case in drawn}) == len(drawn) > 90
@@ -97,8 +98,8 @@ def test_the_step_of_a_divergence_is_known_from_y_and_dx():
         array[1] *= 1.01
         return array
 
-    assert judge(broken(dx=wrong), CASE).first.step == 1
-    first = judge(broken(y=wrong), CASE).first
+    assert verify_case(broken(dx=wrong), CASE).first.step == 1
+    first = verify_case(broken(y=wrong), CASE).first
     assert (first.tensor, first.step) == ("h", 1)
 
 
@@ -111,7 +112,7 @@ def test_intermediates_lead_nearer_to_the_fault():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(handwritten, "column_model", wrong_f)
         columns = adapter_of(handwritten.columns, "columns")
-        first = judge(columns, Case((4, 1, 3, 5), "float64", 1.0, 0)).first
+        first = verify_case(columns, Case((4, 1, 3, 5), "float64", 1.0, 0)).first
     assert (first.tensor, first.step, first.distance > 1e10) == ("da_f", 2, True)
 
 
@@ -156,7 +157,7 @@ def test_a_state_kept_between_calls_is_told():
         kept.append(result["h_n"])
         return result
 
-    result = judge(adapter_of(mine, "mine"), CASE)
+    result = verify_case(adapter_of(mine, "mine"), CASE)
     assert result.first is None
     assert result.complaint.startswith(
         "two calls with the same inputs differ, first in y at index [0, 0, 0]: "
@@ -172,7 +173,7 @@ def test_two_calls_that_differ_within_rounding_are_a_note():
         calls.append(1)
         return result | {"y": result["y"] * (1 + (len(calls) % 2) * 2**-52)}
 
-    result = judge(adapter_of(mine, "mine"), CASE)
+    result = verify_case(adapter_of(mine, "mine"), CASE)
     assert result.passed
     assert result.notes[0].endswith(", within rounding")
 
@@ -186,7 +187,7 @@ def test_a_second_call_that_raises_is_told():
             raise RuntimeError("already used")
         return handwritten.pairs(weights, x, dy)
 
-    complaint = judge(adapter_of(mine, "mine"), CASE).complaint
+    complaint = verify_case(adapter_of(mine, "mine"), CASE).complaint
     assert complaint.startswith("in a second call with the same inputs: raises RuntimeError: alrea")
 
 

@@ -9,9 +9,9 @@ from numpy_lstm.roundoff import K
 from torch_oracle.diagnose.faults.catalogue import LEGEND
 from torch_oracle.diagnose.faults.fault import Fault
 from torch_oracle.diagnose.search import NAMING, Diagnosis, Finding
-from torch_oracle.proof.compare import plain
-from torch_oracle.training.diagnosis import TrainingDiagnosis, TrainingFinding
-from torch_oracle.verify.terminal import line, shown
+from torch_oracle.json_values import json_value
+from torch_oracle.training.diagnosis import NamedTrainingFault, TrainingDiagnosis
+from torch_oracle.verify.terminal import distance_text, print_line
 
 AUTOGRAD = (
     "The gradients are the exact derivative of this wrong forward pass: only the forward pass"
@@ -40,10 +40,12 @@ def verdict(diagnosis: Diagnosis) -> str:
 
 def roundoffs(distance: float) -> str:
     """A distance with its unit."""
-    return f"{shown(distance)} roundoffs" if math.isfinite(distance) else "infinite"
+    return f"{distance_text(distance)} roundoffs" if math.isfinite(distance) else "infinite"
 
 
-def evidence(finding: Finding | TrainingFinding, diagnosis: Diagnosis | TrainingDiagnosis) -> str:
+def evidence(
+    finding: Finding | NamedTrainingFault, diagnosis: Diagnosis | TrainingDiagnosis
+) -> str:
     """What speaks for a finding."""
     n, rest = len(diagnosis.findings), roundoffs(finding.without)
     alone = "without it" if n == 1 else "if this one alone is left out"
@@ -55,7 +57,7 @@ def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: C
     """The stage that goes wrong first, the verdict, each finding, and what could not be seen."""
     d = diagnosis
     if d.judgement.first is not None:
-        line(console, f"first to be wrong: {d.judgement.first}", "bold")
+        print_line(console, f"first to be wrong: {d.judgement.first}", "bold")
     sentences = {
         "correct": "Nothing wrong was found: every stage of every step that is reported agrees"
         " with PyTorch.",
@@ -63,55 +65,55 @@ def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: C
         "unknown": "Some numbers are wrong, and no known fault or pair of known faults gives these"
         " numbers: the fault is not in the catalogue. The stage is named above.",
     }
-    line(console, f"{name}: {sentences[d.status]}")
+    print_line(console, f"{name}: {sentences[d.status]}")
     for number, finding in enumerate(d.findings, 1):
         _print_finding(number, finding, d, console)
     for pair in d.alternatives:
-        line(console, f"\nor instead: {' and '.join(fault.id for fault in pair)}")
+        print_line(console, f"\nor instead: {' and '.join(fault.id for fault in pair)}")
     unjudged = {stage for case in d.judgement.cases for stage in case.unjudged}
     if unjudged:
-        line(console, f"\nnot judged, since not reported: {', '.join(sorted(unjudged))}")
+        print_line(console, f"\nnot judged, since not reported: {', '.join(sorted(unjudged))}")
     for fault in d.inactive:
-        line(console, f"could not be seen: {fault.id} (needs {fault.needs})")
+        print_line(console, f"could not be seen: {fault.id} (needs {fault.needs})")
 
 
 def print_diagnosis(name: str, diagnosis: Diagnosis, console: Console) -> None:
     """What is wrong first, the verdict, each finding with its evidence, and what is unexplained."""
     if diagnosis.first:
-        line(console, f"first to be wrong: {diagnosis.first}", "bold")
-    line(console, f"{name}: {verdict(diagnosis)}")
+        print_line(console, f"first to be wrong: {diagnosis.first}", "bold")
+    print_line(console, f"{name}: {verdict(diagnosis)}")
     if diagnosis.autograd:
-        line(console, AUTOGRAD)
+        print_line(console, AUTOGRAD)
     if diagnosis.findings:
-        line(console, f"The lines are those of a correct LSTM, numpy_lstm. {LEGEND}")
+        print_line(console, f"The lines are those of a correct LSTM, numpy_lstm. {LEGEND}")
     for number, finding in enumerate(diagnosis.findings, 1):
         _print_finding(number, finding, diagnosis, console)
     if diagnosis.unexplained:
-        line(console, "\nunexplained:", "bold")
+        print_line(console, "\nunexplained:", "bold")
     for fact in diagnosis.unexplained:
-        line(console, f"  {fact}")
+        print_line(console, f"  {fact}")
 
 
 def _print_finding(
     number: int,
-    finding: Finding | TrainingFinding,
+    finding: Finding | NamedTrainingFault,
     diagnosis: Diagnosis | TrainingDiagnosis,
     console: Console,
 ) -> None:
     fault = finding.fault
-    line(console, f"\n{number}. {fault.id}, {equation(fault)}", "bold")
+    print_line(console, f"\n{number}. {fault.id}, {equation(fault)}", "bold")
     for edit in fault.edits:
         right, wrong = edit.lines
-        line(console, f"   {edit.place}")
-        line(console, f"   wrong  {wrong}", "red")
-        line(console, f"   right  {right}", "green")
-    line(console, f"   {fault.fix}")
-    line(console, f"   evidence: {evidence(finding, diagnosis)}")
+        print_line(console, f"   {edit.place}")
+        print_line(console, f"   wrong  {wrong}", "red")
+        print_line(console, f"   right  {right}", "green")
+    print_line(console, f"   {fault.fix}")
+    print_line(console, f"   evidence: {evidence(finding, diagnosis)}")
     if finding.equivalents:
         others = ", ".join(other.id for other in finding.equivalents)
-        line(console, f"   gives the same numbers: {others}")
+        print_line(console, f"   gives the same numbers: {others}")
     if fault.seen:
-        line(console, f"   seen in: {fault.seen}")
+        print_line(console, f"   seen in: {fault.seen}")
 
 
 def equation(fault: Fault) -> str:
@@ -122,7 +124,7 @@ def equation(fault: Fault) -> str:
 def diagnosis_json(name: str, diagnosis: Diagnosis) -> dict[str, Any]:
     """As plain numbers, strings, lists and dicts; a number that is not finite is a string."""
     d = diagnosis
-    return plain(
+    return json_value(
         {
             "adapter": name,
             "status": d.status,

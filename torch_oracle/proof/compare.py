@@ -1,8 +1,7 @@
 """Is it equal? Traces compared in units of roundoff, and where two runs part first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -222,14 +221,3 @@ def judge_trace(
 def check_parity(problem: Problem, *, seed: int = 0, twins: int = TWINS) -> Comparison:
     """`judge_trace` of the hand-written code."""
     return judge_trace(numpy_trace(problem), problem, seed=seed, twins=twins)
-
-
-def plain(value: Any) -> Any:
-    """The same in what JSON has: lists for tuples, strings for NaN and infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else str(value)
-    return value

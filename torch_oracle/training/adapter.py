@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm.errors import InputError, check
+from numpy_lstm.errors import InputError
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import Position, Recipe, clip, training_step
@@ -33,7 +33,7 @@ QUANTITIES = ("loss", "gradients", "clipped", "m", "v", "momentum", "weights")
 """What may be reported of a step, in the order of its computation."""
 
 Report = dict[str, dict[str, np.ndarray]]
-"""What is known of a step: quantity -> name -> array; the loss has the one name "loss"."""
+"""What is reported of a step: quantity -> name -> array; the loss has the one name "loss"."""
 TrainingAdapter = Callable[..., Sequence[Mapping[str, Any]]]
 
 
@@ -52,14 +52,14 @@ def run_adapter(function: TrainingAdapter, case: TrainingCase) -> list[Report]:
             form than the module says.
     """
     try:
-        taken = tuple(inspect.signature(function).parameters)
+        names = tuple(inspect.signature(function).parameters)
     except (TypeError, ValueError) as error:
         raise InputError(f"training adapter: expected a function, {error}") from error
-    check(
-        sorted(taken) == sorted(ARGUMENTS),
-        f"training adapter: expected the parameters {', '.join(ARGUMENTS)}, got"
-        f" {', '.join(taken) or 'none'}",
-    )
+    if sorted(names) != sorted(ARGUMENTS):
+        raise InputError(
+            f"training adapter: expected the parameters {', '.join(ARGUMENTS)}, got"
+            f" {', '.join(names) or 'none'}"
+        )
     weights = {name: array.copy() for name, array in case.weights.items()}
     batches = [
         Batch(b.inputs.copy(), b.targets.copy(), b.lengths.copy(), b.continues)
@@ -70,73 +70,97 @@ def run_adapter(function: TrainingAdapter, case: TrainingCase) -> list[Report]:
     except (Exception, SystemExit) as error:
         kind = type(error).__name__
         raise InputError(f"{case.name}: the training adapter raises {kind}: {error}") from error
-    check(
-        isinstance(returned, list) and len(returned) == len(case.batches),
-        f"{case.name}: expected a list of {len(case.batches)} dicts, one for each batch, got"
-        f" {f'{len(returned)} of them' if isinstance(returned, list) else type(returned).__name__}",
-    )
+    return _reports(case, returned)
+
+
+def _reports(case: TrainingCase, returned: Any) -> list[Report]:
+    """The reports of a run, each checked, and all of them against one another."""
+    if not isinstance(returned, list) or len(returned) != len(case.batches):
+        got = type(returned).__name__
+        if isinstance(returned, list):
+            got = f"{len(returned)} of them"
+        raise InputError(
+            f"{case.name}: expected a list of {len(case.batches)} dicts, one for each batch,"
+            f" got {got}"
+        )
     reports = [_report(case, index, step) for index, step in enumerate(returned)]
     for index, (before, after) in enumerate(pairwise(reports)):
         _check_separate(f"{case.name}: steps {index} and {index + 1}", before, after)
-        check(
-            before.keys() == after.keys(),
-            f"{case.name}: step {index + 1}: expected {', '.join(reports[0])} as of the step"
-            f" before, got {', '.join(after)}",
-        )
+        if before.keys() != after.keys():
+            raise InputError(
+                f"{case.name}: step {index + 1}: expected {', '.join(reports[0])} as of the step"
+                f" before, got {', '.join(after)}"
+            )
     return reports
 
 
 def _report(case: TrainingCase, index: int, step: Any) -> Report:
+    """What was reported of one step, in the order of computation."""
     where = f"{case.name}: step {index}"
-    check(isinstance(step, Mapping), f"{where}: expected a dict, got {type(step).__name__}")
-    known = [name for name in QUANTITIES if name not in ("m", "v", "momentum")]
-    known += moments(case.recipe)
+    if not isinstance(step, Mapping):
+        raise InputError(f"{where}: expected a dict, got {type(step).__name__}")
+    allowed = [name for name in QUANTITIES if name not in ("m", "v", "momentum")]
+    allowed += moments(case.recipe)
     for name in step:
-        check(name in known, f"{where}: got {name!r}; known are {', '.join(known)}")
-    check("weights" in step, f"{where}: expected at least the weights after the step")
+        if name not in allowed:
+            raise InputError(f"{where}: got {name!r}; known are {', '.join(allowed)}")
+    if "weights" not in step:
+        raise InputError(f"{where}: expected at least the weights after the step")
     report: Report = {}
-    for quantity in (name for name in QUANTITIES if name in step):
-        if quantity == "loss":
-            loss = np.asarray(step["loss"])
-            got = list(loss.shape) if loss.dtype.kind == "f" else type(step["loss"]).__name__
-            valid = loss.dtype.kind == "f" and loss.ndim == 0
-            check(valid, f"{where}: loss: expected a floating number, got {got}")
-            report["loss"] = {"loss": loss.astype(case.dtype)}
-            continue
-        arrays = step[quantity]
-        check(
-            isinstance(arrays, Mapping) and arrays.keys() == case.weights.keys(),
-            f"{where}: {quantity}: expected a dict of {', '.join(case.weights)}",
-        )
-        for name, weight in case.weights.items():
-            clipped_in_place = quantity == "clipped" and case.recipe.max_norm is not None
-            if clipped_in_place and name in report.get("gradients", {}):
-                check(
-                    not np.shares_memory(report["gradients"][name], arrays[name]),
-                    f"{where}: gradients[{name!r}] and clipped[{name!r}] are the same memory;"
-                    " report a copy from before the clipping",
-                )
-            _check_like(f"{where}: {quantity}[{name!r}]", arrays[name], weight)
-        report[quantity] = {name: arrays[name] for name in case.weights}
+    for quantity in QUANTITIES:
+        if quantity == "loss" and "loss" in step:
+            report["loss"] = {"loss": _checked_loss(where, step["loss"]).astype(case.dtype)}
+        elif quantity in step:
+            report[quantity] = _checked_arrays(f"{where}: {quantity}", step[quantity], case.weights)
+    if case.recipe.max_norm is not None and "gradients" in report and "clipped" in report:
+        _check_not_clipped_in_place(where, report)
     return report
 
 
-def _check_like(where: str, array: Any, like: np.ndarray) -> None:
-    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", type(array).__name__)
-    check(
-        isinstance(array, np.ndarray) and shape == like.shape and dtype == like.dtype,
-        f"{where}: expected an array {list(like.shape)} of {like.dtype}, got"
-        f" {'' if shape is None else f'{list(shape)} of '}{dtype}",
-    )
+def _checked_loss(where: str, value: Any) -> np.ndarray:
+    loss = np.asarray(value)
+    if loss.dtype.kind != "f":
+        got = type(value).__name__
+        raise InputError(f"{where}: loss: expected a floating number, got {got}")
+    if loss.ndim:
+        raise InputError(f"{where}: loss: expected a floating number, got {list(loss.shape)}")
+    return loss
+
+
+def _checked_arrays(
+    where: str, arrays: Any, weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The arrays in the order of the weights, whose names, shapes and dtypes they must have."""
+    if not isinstance(arrays, Mapping) or arrays.keys() != weights.keys():
+        raise InputError(f"{where}: expected a dict of {', '.join(weights)}")
+    for name, weight in weights.items():
+        array = arrays[name]
+        shape = getattr(array, "shape", None)
+        dtype = getattr(array, "dtype", type(array).__name__)
+        if not isinstance(array, np.ndarray) or shape != weight.shape or dtype != weight.dtype:
+            got = f"{dtype}" if shape is None else f"{list(shape)} of {dtype}"
+            raise InputError(
+                f"{where}[{name!r}]: expected an array {list(weight.shape)} of {weight.dtype},"
+                f" got {got}"
+            )
+    return {name: arrays[name] for name in weights}
+
+
+def _check_not_clipped_in_place(where: str, report: Report) -> None:
+    for name, clipped in report["clipped"].items():
+        if np.shares_memory(report["gradients"][name], clipped):
+            raise InputError(
+                f"{where}: gradients[{name!r}] and clipped[{name!r}] are the same memory;"
+                " report a copy from before the clipping"
+            )
 
 
 def _check_separate(where: str, before: Report, after: Report) -> None:
+    """Each step must be reported in arrays of its own, which later steps do not change."""
     for quantity in before.keys() & after.keys():
         for name, array in before[quantity].items():
-            check(
-                not np.shares_memory(array, after[quantity][name]),
-                f"{where}: {quantity}[{name!r}] is the same memory; report copies",
-            )
+            if np.shares_memory(array, after[quantity][name]):
+                raise InputError(f"{where}: {quantity}[{name!r}] is the same memory; report copies")
 
 
 def model_of(weights: Mapping[str, np.ndarray]) -> LanguageModel:
@@ -146,10 +170,10 @@ def model_of(weights: Mapping[str, np.ndarray]) -> LanguageModel:
     return LanguageModel(V, H, layers, bias_pair="lstm.bias_hh_l0" in weights)
 
 
-def own_training(
+def numpy_training(
     weights: Mapping[str, np.ndarray], batches: Sequence[Batch], recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """Our own training as an adapter."""
+    """The training of `numpy_lstm` as an adapter."""
     reports = replay(model_of(weights), weights, batches, recipe)
     return [report | {"loss": report["loss"]["loss"]} for report in reports]
 
@@ -161,7 +185,7 @@ def replay(
     recipe: Recipe,
     reports: Sequence[Report] | None = None,
 ) -> Iterator[Report]:
-    """Reports of our own training, in which faults may be.
+    """Reports of our own training, step by step; faults may have been put into its code.
 
     Args:
         model: whose weights they are.

@@ -16,7 +16,7 @@ V, H, N, T = 5, 4, 3, 7
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
-    """One short run.
+    """One short training run: the model, its first weights, the batches and the recipe.
 
     `weights` are the initial ones, all of them random and not zero. `batches` are those of all
     epochs, one after the other; the learning rate's schedule is over all of them.
@@ -30,7 +30,7 @@ class TrainingCase:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of all arithmetic."""
+        """The dtype of all arithmetic."""
         return self.weights["projection.weight"].dtype
 
 

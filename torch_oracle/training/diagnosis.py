@@ -15,13 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.roundoff import distance_where_finite
 from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS, TrainingFault
 from torch_oracle.diagnose.injection import CannotEdit
-from torch_oracle.proof.compare import plain
+from torch_oracle.json_values import json_value
 from torch_oracle.training.adapter import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
 from torch_oracle.training.cases import TrainingCase, training_cases
-from torch_oracle.training.stages import STAGES, TrainingJudgement, judge_case
+from torch_oracle.training.stages import STAGES, TrainingJudgement, judge_training_case
 
 NAMING = 100.0
 """Largest distance, in roundoffs, at which a replay gives the same numbers. K is not enough, for
@@ -34,7 +35,7 @@ Status = Literal["correct", "explained", "unknown"]
 
 
 @dataclass(frozen=True)
-class TrainingFinding:
+class NamedTrainingFault:
     """A fault that is part of the explanation, with the evidence.
 
     `without` is the largest distance that remains when this fault alone is left out, in roundoffs;
@@ -58,14 +59,14 @@ class TrainingDiagnosis:
 
     status: Status
     judgement: TrainingJudgement
-    findings: tuple[TrainingFinding, ...] = ()
+    findings: tuple[NamedTrainingFault, ...] = ()
     alternatives: tuple[Faults, ...] = ()
     before: float = 0.0
     distance: float = 0.0
     inactive: Faults = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts."""
+        """The diagnosis as JSON has it; a distance that is not finite becomes a string."""
         findings = [
             {
                 "fault": finding.fault.id,
@@ -85,7 +86,7 @@ class TrainingDiagnosis:
             "inactive": {fault.id: fault.needs for fault in self.inactive},
             "judgement": self.judgement.to_json(),
         }
-        return plain(result)
+        return json_value(result)
 
 
 def diagnose_training(
@@ -100,31 +101,35 @@ def diagnose_training(
     Raises:
         InputError: the adapter raises, or returns something of another form.
     """
-    cases = training_cases() if cases is None else cases
+    if cases is None:
+        cases = training_cases()
     runs = [(case, run_adapter(function, case)) for case in cases]
-    judgement = TrainingJudgement(tuple(judge_case(*run) for run in runs))
+    judgement = TrainingJudgement(tuple(judge_training_case(*run) for run in runs))
     inactive = tuple(fault for fault in TRAINING_FAULTS if not _visible(fault, runs))
+    before = _largest_distance((), runs)
     if judgement.first is None:
-        return TrainingDiagnosis(
-            "correct", judgement, distance=_farthest((), runs), inactive=inactive
-        )
+        return TrainingDiagnosis("correct", judgement, distance=before, inactive=inactive)
     candidates = _by_stage(judgement.first.stage, inactive)
     # Runs that went wrong come first: they rule most out.
-    wrong = [judged.first is not None for judged in judgement.cases]
-    runs = [runs[n] for n in np.argsort(np.logical_not(wrong), kind="stable")]
+    runs = [*_runs_that(judgement, runs, passed=False), *_runs_that(judgement, runs, passed=True)]
     found = _explaining([(fault,) for fault in candidates], runs)
-    found = found or _explaining(combinations(candidates, 2), runs)
-    before = _farthest((), runs)
+    if not found:
+        found = _explaining(combinations(candidates, 2), runs)
     if not found or before <= NAMING:
         return TrainingDiagnosis("unknown", judgement, (), (), before, before, inactive)
     best, others = found[0], found[1:]
-    findings = tuple(_finding(best, n, others, runs) for n in range(len(best)))
+    findings = tuple(_named(best, fault, others, runs) for fault in best)
     swapped = {fault.id for finding in findings for fault in finding.equivalents}
     alternatives = tuple(h for h in others if not swapped & {fault.id for fault in h})
-    distance = _farthest(best, runs)
+    distance = _largest_distance(best, runs)
     return TrainingDiagnosis(
         "explained", judgement, findings, alternatives, before, distance, inactive
     )
+
+
+def _runs_that(judgement: TrainingJudgement, runs: Sequence[Run], *, passed: bool) -> list[Run]:
+    judged = zip(judgement.cases, runs, strict=True)
+    return [run for case, run in judged if (case.first is None) == passed]
 
 
 def _by_stage(stage: str, inactive: Faults) -> list[TrainingFault]:
@@ -136,13 +141,15 @@ def _by_stage(stage: str, inactive: Faults) -> list[TrainingFault]:
 
 def _explaining(hypotheses: Iterable[Faults], runs: Sequence[Run]) -> list[Faults]:
     """Those whose replay gives everything that was reported."""
-    left = list(hypotheses)
-    for run in runs:
-        left = [faults for faults in left if _distance(faults, *run, limit=NAMING) <= NAMING]
-    return left
+    remaining = list(hypotheses)
+    for case, reports in runs:
+        remaining = [
+            faults for faults in remaining if _distance(faults, case, reports, NAMING) <= NAMING
+        ]
+    return remaining
 
 
-def _farthest(faults: Faults, runs: Sequence[Run]) -> float:
+def _largest_distance(faults: Faults, runs: Sequence[Run]) -> float:
     return max(_distance(faults, *run) for run in runs)
 
 
@@ -153,46 +160,39 @@ def _distance(
 
     Above the limit, the first distance that exceeds it.
     """
-    farthest = 0.0
+    largest = 0.0
     ordered = sorted(faults, key=TRAINING_FAULTS.index)
     try:
         with faulty(ordered), np.errstate(all="ignore"):
             replayed = replay(case.model, case.weights, case.batches, case.recipe, reports)
-            for report, own in zip(reports, replayed, strict=True):
-                farthest = max(farthest, *distances(report, own).values())
-                if farthest > limit:
+            for report, computed in zip(reports, replayed, strict=True):
+                largest = max(largest, *report_distances(report, computed).values())
+                if largest > limit:
                     break
     except (CannotEdit, InputError):
         return np.inf
-    return farthest
+    return largest
 
 
-def distances(report: Report, other: Report) -> dict[str, float]:
+def report_distances(report: Report, other: Report) -> dict[str, float]:
     """Distance of each reported quantity, in roundoffs of its tensors' largest elements."""
     return {
-        quantity: max(_roundoffs(array, other[quantity][name]) for name, array in arrays.items())
+        quantity: max(
+            distance_where_finite(array, other[quantity][name]) for name, array in arrays.items()
+        )
         for quantity, arrays in report.items()
     }
 
 
-def _roundoffs(array: np.ndarray, other: np.ndarray) -> float:
-    alike = (array == other) | ~(np.isfinite(array) | np.isfinite(other))
-    error = np.abs(np.where(alike, 0, array) - np.where(alike, 0, other)).max(initial=0)
-    if error == 0:
-        return 0.0
-    size = np.abs(other[np.isfinite(other)]).max(initial=0)
-    unit = float(size) * float(np.finfo(array.dtype).eps) / 2
-    return float(error) / unit if unit and np.isfinite(error) else np.inf
-
-
-def _finding(
-    best: Faults, place: int, others: Sequence[Faults], runs: Sequence[Run]
-) -> TrainingFinding:
-    rest = best[:place] + best[place + 1 :]
+def _named(
+    best: Faults, fault: TrainingFault, others: Sequence[Faults], runs: Sequence[Run]
+) -> NamedTrainingFault:
+    """A fault of the best explanation, with what explains as much in its place."""
+    rest = tuple(each for each in best if each != fault)
     equivalents = [
-        fault for other in others if set(rest) < set(other) for fault in other if fault not in rest
+        each for other in others if set(rest) < set(other) for each in other if each not in rest
     ]
-    return TrainingFinding(best[place], _farthest(rest, runs), tuple(equivalents))
+    return NamedTrainingFault(fault, _largest_distance(rest, runs), tuple(equivalents))
 
 
 def _visible(fault: TrainingFault, runs: Sequence[Run]) -> bool:
@@ -210,19 +210,19 @@ def activity(fault: TrainingFault, case: TrainingCase) -> dict[str, float]:
 
     Each step starts where the run without the fault stands. Infinite if the run fails.
     """
-    whole = _own(case)
+    correct = _correct_run(case)
     moved: dict[str, float] = dict.fromkeys(QUANTITIES, 0.0)
     try:
         with faulty([fault]), np.errstate(all="ignore"):
-            replayed = replay(case.model, case.weights, case.batches, case.recipe, whole)
-            for right, wrong in zip(whole, replayed, strict=True):
-                for quantity, far in distances(wrong, right).items():
-                    moved[quantity] = max(moved[quantity], far)
+            replayed = replay(case.model, case.weights, case.batches, case.recipe, correct)
+            for right, wrong in zip(correct, replayed, strict=True):
+                for quantity, distance in report_distances(wrong, right).items():
+                    moved[quantity] = max(moved[quantity], distance)
     except InputError:
         return dict.fromkeys(QUANTITIES, np.inf)
     return moved
 
 
 @cache
-def _own(case: TrainingCase) -> list[Report]:
+def _correct_run(case: TrainingCase) -> list[Report]:
     return list(replay(case.model, case.weights, case.batches, case.recipe))

@@ -25,7 +25,7 @@ from typing import Literal
 
 import numpy as np
 
-from numpy_lstm.errors import check, check_choice
+from numpy_lstm.errors import InputError, check_choice
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.layouts.arrangement import canonical_parameters, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
@@ -38,7 +38,7 @@ Orientation = Literal["columns", "rows", "linear"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """What all layouts share."""
+    """What all layouts share: the conversions, given the names and axes of a layout."""
 
     bias_pair: bool = True
     """As the adapter's option: whether gradients are returned for bias_ih_l0 and bias_hh_l0."""
@@ -83,10 +83,10 @@ class _Layout:
         for tensor in self._row.tensors:
             names = [place.name for place in native.places if place.tensor == tensor]
             missing = [name for name in names if name not in gradients]
-            check(
-                len(missing) in (0, len(names)),
-                f"gradients: missing {', '.join(missing)}; expected {', '.join(names)}",
-            )
+            if 0 < len(missing) < len(names):
+                raise InputError(
+                    f"gradients: missing {', '.join(missing)}; expected {', '.join(names)}"
+                )
         return native
 
     @property
@@ -106,7 +106,7 @@ class _Layout:
         return f"{axis} 1" if self._orientation == "columns" else axis
 
     def _turned(self, W: np.ndarray) -> np.ndarray:
-        """From torch's [out, in] and back."""
+        """A matrix turned from torch's [out, in] to this orientation, or back."""
         return W.T if self._orientation == "rows" else W
 
 
@@ -123,7 +123,7 @@ class ColumnVectors(_Layout):
     """
 
     hidden_first: bool = True
-    """z = [h; x]; False for [x; h]."""
+    """Whether z = [h; x]; False for [x; h]."""
 
     @property
     def _row(self) -> Layout:
@@ -139,9 +139,9 @@ class GatePairs(_Layout):
     input: str = "W"
     """What the input's matrices are called: W_i, W_f, W_g, W_o."""
     recurrent: str = "U"
-    """What the recurrent ones are called."""
+    """What the recurrent matrices are called: U_i, U_f, U_g, U_o."""
     bias: str = "b"
-    """What the biases are called."""
+    """What the biases are called: b_i, b_f, b_g, b_o."""
 
     def __post_init__(self) -> None:
         check_choice("orientation", self.orientation, Orientation)
@@ -168,18 +168,18 @@ class Stacked(_Layout):
     """The gates in the order of the blocks."""
     orientation: Orientation = "rows"
     input: str = "W_x"
-    """What the input's matrix is called."""
+    """What the input's matrix, with all gates in it, is called."""
     recurrent: str = "W_h"
-    """What the recurrent one is called."""
+    """What the recurrent matrix, with all gates in it, is called."""
     bias: str = "b"
-    """What the bias is called."""
+    """What the bias, with all gates in it, is called."""
 
     def __post_init__(self) -> None:
         check_choice("orientation", self.orientation, Orientation)
-        check(
-            sorted(self.order) == sorted(GATES),
-            f"order: expected the letters i, f, g and o in some order, got {self.order!r}",
-        )
+        if sorted(self.order) != sorted(GATES):
+            raise InputError(
+                f"order: expected the letters i, f, g and o in some order, got {self.order!r}"
+            )
 
     @property
     def _orientation(self) -> Orientation:

@@ -14,24 +14,24 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from torch_oracle.proof.nn_lstm import run_lstm
 from torch_oracle.proof.torch_trace import gradient
-from torch_oracle.verify.results import Complaint
+from torch_oracle.verify.outputs import AdapterError
 
 CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
-class Wrapped:
+class WrappedModule:
     """A module as a function of the layer form, whose states are [layers, N, H]."""
 
     function: Callable[..., Any]
     config: Mapping[str, Any]
-    """Options of `LSTM`."""
+    """Options of `LSTM`, by name."""
     sizes: tuple[int, int]
-    """(I, H)."""
+    """The sizes (I, H) of its weights."""
     takes_lengths: bool
 
 
-def wrap(module: nn.Module, name: str) -> Wrapped:
+def wrap(module: nn.Module, name: str) -> WrappedModule:
     """The module as a function, in evaluation mode (without dropout); a copy of it is run.
 
     A module with the parameters of nn.LSTM is called as ``module(x, (h0, c0))`` and gives
@@ -42,41 +42,53 @@ def wrap(module: nn.Module, name: str) -> Wrapped:
     """
     shapes = {n: tuple(parameter.shape) for n, parameter in module.named_parameters()}
     is_cell = "weight_ih" in shapes
-    layered = {f"{n}_l0": shape for n, shape in shapes.items()} if is_cell else shapes
-    config = _config(layered)
+    config = _config({f"{n}_l0": shape for n, shape in shapes.items()} if is_cell else shapes)
     if config is None:
         raise InputError(
             f"{name}: {type(module).__name__} has the parameters {list(shapes)}; expected those of"
             f" nn.LSTM (weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ...) or nn.LSTMCell"
             f" ({', '.join(CELL_NAMES)}); write an adapter, a function of weights and x"
         )
-    runs: dict[torch.dtype, nn.Module] = {}
-
-    def loaded(weights: Mapping[str, np.ndarray]) -> nn.Module:
-        tensors = {n: torch.from_numpy(array) for n, array in weights.items()}
-        dtype = next(iter(tensors.values())).dtype
-        if dtype not in runs:
-            runs[dtype] = copy.deepcopy(module).to(dtype).eval().requires_grad_()
-        own = {n.removesuffix("_l0") if is_cell else n: tensor for n, tensor in tensors.items()}
-        runs[dtype].load_state_dict(own, strict=False)
-        runs[dtype].zero_grad()
-        return runs[dtype]
+    copies = _Copies(module)
 
     def sequence(
         weights: Any, x: Any, h0: Any, c0: Any, dy: Any, dh_n: Any, dc_n: Any, lengths: Any = None
     ) -> dict[str, Any]:
-        return run_lstm(loaded(weights), x, h0, c0, dy, dh_n, dc_n, lengths)
+        return run_lstm(copies.with_weights(weights), x, h0, c0, dy, dh_n, dc_n, lengths)
 
     def steps(
         weights: Any, x: Any, h0: Any, c0: Any, dy: Any, dh_n: Any, dc_n: Any
     ) -> dict[str, Any]:
-        return run_cell(loaded(weights), x, h0, c0, dy, dh_n, dc_n)
+        cell_weights = {n.removesuffix("_l0"): array for n, array in weights.items()}
+        return run_cell(copies.with_weights(cell_weights), x, h0, c0, dy, dh_n, dc_n)
 
-    options = {n: getattr(config, n) for n in ("num_layers", "bias", "bias_pair", "bidirectional")}
-    options["proj_size"] = config.proj_size
-    sizes = config.input_size, config.hidden_size
-    lengths = isinstance(module, nn.LSTM)
-    return Wrapped(steps if is_cell else sequence, options, sizes, lengths)
+    names = ("num_layers", "bias", "bias_pair", "bidirectional", "proj_size")
+    return WrappedModule(
+        function=steps if is_cell else sequence,
+        config={each: getattr(config, each) for each in names},
+        sizes=(config.input_size, config.hidden_size),
+        takes_lengths=isinstance(module, nn.LSTM),
+    )
+
+
+class _Copies:
+    """Copies of a module, one for each dtype, so that the user's own keeps its weights."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._by_dtype: dict[torch.dtype, nn.Module] = {}
+
+    def with_weights(self, weights: Mapping[str, np.ndarray]) -> nn.Module:
+        """The copy in the weights' dtype, with these weights and without gradients."""
+        tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+        dtype = next(iter(tensors.values())).dtype
+        if dtype not in self._by_dtype:
+            module = copy.deepcopy(self._module).to(dtype)
+            self._by_dtype[dtype] = module.eval().requires_grad_()
+        module = self._by_dtype[dtype]
+        module.load_state_dict(tensors, strict=False)
+        module.zero_grad()
+        return module
 
 
 def _config(shapes: Mapping[str, tuple[int, ...]]) -> LSTM | None:
@@ -114,13 +126,15 @@ def run_cell(
 
     The states of every step keep their gradients: dh and dc.
     """
-    leaves = [torch.from_numpy(a).requires_grad_() for a in (x, h0, c0)]
-    x_leaf, h, c = leaves[0], leaves[1][0], leaves[2][0]
+    inputs = {name: torch.from_numpy(a) for name, a in {"x": x, "h0": h0, "c0": c0}.items()}
+    for tensor in inputs.values():
+        tensor.requires_grad_()
+    h, c = inputs["h0"][0], inputs["c0"][0]
     h_steps, c_steps = [], []
-    for x_t in x_leaf:
+    for x_t in inputs["x"]:
         state = module(x_t, (h, c))
         if not (isinstance(state, tuple) and len(state) == 2):
-            raise Complaint(f"returns {type(state).__name__} for a step; expected (h, c)")
+            raise AdapterError(f"returns {type(state).__name__} for a step; expected (h, c)")
         h, c = state
         for tensor in (h, c):
             if tensor.requires_grad:
@@ -131,10 +145,8 @@ def run_cell(
     cotangents = [torch.from_numpy(d) for d in (dy, dh_n[0], dc_n[0])]
     torch.autograd.backward([y, h, c], cotangents)
     result = {"y": y, "h": y, "c": torch.stack(c_steps), "h_n": h[None], "c_n": c[None]}
-    for name, tensors in (("dh", h_steps), ("dc", c_steps)):
-        result[name] = torch.stack([gradient(tensor) for tensor in tensors])
-    result |= {
-        f"d{name}": gradient(leaf) for name, leaf in zip(("x", "h0", "c0"), leaves, strict=True)
-    }
+    result["dh"] = torch.stack([gradient(tensor) for tensor in h_steps])
+    result["dc"] = torch.stack([gradient(tensor) for tensor in c_steps])
+    result |= {f"d{name}": gradient(tensor) for name, tensor in inputs.items()}
     result |= {f"{n}_l0": gradient(parameter) for n, parameter in module.named_parameters()}
     return {name: tensor.detach().numpy() for name, tensor in result.items()}
