@@ -66,7 +66,7 @@ def test_clipping_is_active_in_some_steps_and_not_in_others():
     ],
     ids=lambda value: "-".join(sorted(value)),
 )
-def test_our_numpy_training_passes_however_much_of_it_is_reported(quantities, unjudged):
+def test_our_own_training_passes_however_much_of_it_is_reported(quantities, unjudged):
     judgement = judge_training(faulty_adapter([], quantities))
     assert judgement.passed, judgement.first
     for case in judgement.cases:

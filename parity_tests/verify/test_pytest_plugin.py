@@ -1,4 +1,4 @@
-"""`pytest --verify-lstm`, in processes of its own and in folders that are not this project's."""
+"""`pytest --verify-lstm`, in folders that are not this project's."""
 
 import importlib.util
 import os
@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
+import torch_oracle.verify.verification  # loaded once, for all runs in this process
+from parity_tests.support import handwritten
+
+pytest_plugins = ["pytester"]
+
+assert torch_oracle.verify.verification
+assert handwritten
 ROOT = Path(__file__).parents[2]
+PLUGIN = ("-p", "no:verify_lstm", "-p", "torch_oracle.pytest_plugin")
+"""Loaded by its module's name, so that it is the same with and without the entry point."""
 SOURCE = """
 import pathlib
 from parity_tests.support.handwritten import forgetful, our_layer, pairs
@@ -30,38 +39,44 @@ def forgets(weights, x, dy):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A user's folder, with adapters and a test of the user's own."""
-    (tmp_path / "adapters_of_a_user.py").write_text(SOURCE)
-    (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
-    return tmp_path
+def folder(pytester, monkeypatch):
+    """A user's folder, with adapters and a test of the user's own; runs are in this process."""
+    pytester.makepyfile(adapters_of_a_user=SOURCE, test_own="def test_own():\n    pass\n")
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    monkeypatch.syspath_prepend(ROOT)
+    return pytester
 
 
 def run(folder, *arguments):
-    """Loaded by its module's name, so that it is the same with and without the entry point."""
-    plugin = ("-p", "no:verify_lstm", "-p", "torch_oracle.pytest_plugin")
-    command = [sys.executable, "-m", "pytest", *plugin, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "250"}
-    environment.pop("PYTEST_XDIST_WORKER", None)
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # we are imported already
+    return folder.runpytest_inprocess(*PLUGIN, *quiet, *arguments)
+
+
+def run_in_a_process(folder, *arguments):
+    command = [sys.executable, "-m", "pytest", *PLUGIN, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder.path, env=environment)
 
 
 def test_a_right_lstm_passes_beside_the_users_own_tests(folder):
     result = run(folder, "-v", "--verify-lstm", "adapters_of_a_user:pairs")
-    assert result.returncode == 0, result.stdout
-    assert "test_own.py::test_own PASSED" in result.stdout
-    assert "adapters_of_a_user:pairs::T1-N2-I3-H4-float64-x1-seed0::call PASSED" in result.stdout
-    assert "adapters_of_a_user:pairs::T12-N4-I3-H7-float64-x1-seed11::dW_hh PASSED" in result.stdout
-    assert "105 passed" in result.stdout  # 13 cases of 7 tensors and a call
+    assert result.ret == 0
+    text = result.stdout.str()
+    assert "test_own.py::test_own PASSED" in text
+    assert "adapters_of_a_user:pairs::T1-N2-I3-H4-float64-x1-seed0::call PASSED" in text
+    assert "adapters_of_a_user:pairs::T12-N4-I3-H7-float64-x1-seed11::dW_hh PASSED" in text
+    assert "105 passed" in text  # 13 cases of 7 tensors and a call
 
 
 def test_a_wrong_one_fails_with_the_sentence_and_no_traceback(folder):
     result = run(folder, "--verify-lstm", "adapters_of_a_user:forgetful", "--junitxml=junit.xml")
-    assert result.returncode == 1
-    assert "12 failed" in result.stdout
-    assert "Traceback" not in result.stdout
-    assert ".py:" not in result.stdout
-    suite = ElementTree.parse(folder / "junit.xml").getroot()
+    assert result.ret == 1
+    text = result.stdout.str()
+    assert "12 failed" in text
+    assert "Traceback" not in text
+    assert ".py:" not in text
+    suite = ElementTree.parse(folder.path / "junit.xml").getroot()
     failures = {case: case.find("failure") for case in suite.iter("testcase")}
     failures = {case: f.text for case, f in failures.items() if f is not None}
     assert {case.get("name") for case in failures} == {"dW_hh"}
@@ -74,49 +89,64 @@ def test_a_wrong_one_fails_with_the_sentence_and_no_traceback(folder):
 def test_k_selects_by_the_tensor_and_by_the_adapters_own_name(folder):
     for name in ("dW_hh", "weight_hh_l0"):
         option = ("--verify-lstm", "adapters_of_a_user:our_layer", "-k", f"{name} and float32")
-        result = run(folder, *option)
-        assert "5 passed" in result.stdout, result.stdout
+        assert "5 passed" in run(folder, *option).stdout.str()
 
 
-def test_several_processes_collect_the_same_and_x_stops(folder):
+def test_several_processes_collect_the_same(folder):
     both = [f"--verify-lstm=adapters_of_a_user:{name}" for name in ("pairs", "our_layer")]
-    result = run(folder, "-n", "2", *both)
+    result = run_in_a_process(folder, "-n", "2", *both)
     assert result.returncode == 0, result.stdout
     assert "261 passed" in result.stdout
+
+
+def test_x_stops_at_the_first_failure(folder):
     result = run(folder, "-x", "--verify-lstm", "adapters_of_a_user:forgetful")
-    assert "1 failed" in result.stdout
+    assert "1 failed" in result.stdout.str()
 
 
 def test_the_full_mode_has_more_cases(folder):
     option = ("--verify-lstm", "adapters_of_a_user:pairs", "--verify-lstm-full")
-    result = run(folder, "--collect-only", "-q", *option)
-    assert "T64-N3-I10-H16-float32-x4-seed" in result.stdout
-    assert "777 tests collected" in result.stdout
+    text = run(folder, "--collect-only", "-q", *option).stdout.str()
+    assert "T64-N3-I10-H16-float32-x4-seed" in text
+    assert "777 tests collected" in text
 
 
 def test_a_complaint_fails_every_call_with_its_sentence(folder):
     result = run(folder, "--verify-lstm", "adapters_of_a_user:raises")
-    assert "13 failed, 1 passed" in result.stdout
-    assert "adapters_of_a_user:raises raises RuntimeError: not today (" in result.stdout
+    result.assert_outcomes(failed=13, passed=1)
+    sentence = "adapters_of_a_user:raises raises RuntimeError: not today ("
+    assert sentence in result.stdout.str()
 
 
 def test_a_call_that_leaves_something_behind_fails_beside_right_tensors(folder):
     result = run(folder, "--verify-lstm", "adapters_of_a_user:forgets")
-    assert "1 failed, 104 passed" in result.stdout
+    result.assert_outcomes(failed=1, passed=104)
     sentence = "adapters_of_a_user:forgets two calls with the same inputs differ, first in y at"
-    assert sentence in result.stdout
+    assert sentence in result.stdout.str()
 
 
 def test_what_cannot_be_loaded_is_one_failure_with_its_sentence(folder):
     result = run(folder, "--verify-lstm", "adapters_of_a_user:pears")
-    assert "1 failed, 1 passed" in result.stdout
-    assert "adapters_of_a_user has no 'pears'; did you mean pairs?" in result.stdout
+    result.assert_outcomes(failed=1, passed=1)
+    sentence = "adapters_of_a_user has no 'pears'; did you mean pairs?"
+    assert sentence in result.stdout.str()
+
+
+def test_without_torch_the_option_is_a_usage_error_and_no_verdict(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = run(folder, "--verify-lstm", "adapters_of_a_user:pairs")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "ERROR: --verify-lstm: this needs the package torch, which is not installed;"
+        " pip install 'numpy-lstm[torch]'"
+    ) in result.stderr.str()
+    run(folder).assert_outcomes(passed=1)
 
 
 def test_without_the_option_nothing_is_imported(folder):
-    result = run(folder)
+    result = run_in_a_process(folder)
     assert "1 passed" in result.stdout, result.stdout
-    assert not (folder / "imported").exists()
+    assert not (folder.path / "imported").exists()
     program = "import sys, torch_oracle.pytest_plugin; print({'torch', 'numpy'} & set(sys.modules))"
     command = [sys.executable, "-c", program]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "set()\n"

@@ -1,0 +1,14 @@
+"""Fixtures of the tests of verdicts."""
+
+import pytest
+
+from torch_oracle.verify import cases
+
+
+@pytest.fixture
+def few_cases(monkeypatch):
+    """Only the smallest case, a ragged one in float32 and the largest, beside the loud one.
+
+    For tests whose claim does not depend on how many cases there are.
+    """
+    monkeypatch.setattr(cases, "QUICK", tuple(cases.QUICK[k] for k in (0, 3, 11)))
