@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import EXTRAS, InputError, one_line_errors
 from numpy_lstm.roundoff import K
 from parity_tests.support import handwritten
+from torch_oracle import __main__ as command_line
 from torch_oracle.adapters import adapter, adapter_of, load
 from torch_oracle.verify.cases import SCALES, Case, verification_cases
 from torch_oracle.verify.verification import verify, verify_case
@@ -77,7 +79,7 @@ def test_cases_without_a_batch_or_with_a_modules_sizes_differ_still():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_number_that_is_not_finite_is_told_with_its_place(value):
+def test_a_number_that_is_not_finite_is_told_with_its_place(value, few_cases):
     verification = verify(broken(dx=set_at((0, 1, 1), value)))
     case, first = verification.divergences[0]
     assert case == verification.results[0].case
@@ -86,7 +88,7 @@ def test_a_number_that_is_not_finite_is_told_with_its_place(value):
 
 
 @pytest.mark.parametrize("name", ["y", "h_n", "dx", "dh0", "dc0", "weight_ih_l0", "bias_hh_l0"])
-def test_one_part_in_a_thousand_of_one_tensor_is_found_and_named(name):
+def test_one_part_in_a_thousand_of_one_tensor_is_found_and_named(name, few_cases):
     verification = verify(broken(**{name: lambda array: array * 1.001}))
     assert not verification.passed
     failing = {t for t, (far, _) in verification.worst.items() if far > K}
@@ -130,7 +132,7 @@ def test_what_is_not_returned_or_not_taken_is_named():
     assert "da_f" in verification.intermediates
 
 
-def test_what_stands_beyond_a_length_is_ignored():
+def test_what_stands_beyond_a_length_is_ignored(few_cases):
     def mine(weights, x, h0, c0, dy, dh_n, dc_n, lengths):
         result = handwritten.our_layer(weights, x, h0, c0, dy, dh_n, dc_n, lengths)
         beyond = np.arange(len(x))[:, None] >= lengths
@@ -140,7 +142,7 @@ def test_what_stands_beyond_a_length_is_ignored():
     assert verify(adapter_of(mine, "mine")).passed
 
 
-def test_lengths_that_are_taken_but_ignored_are_found():
+def test_lengths_that_are_taken_but_ignored_are_found(few_cases):
     def mine(weights, x, h0, c0, dy, dh_n, dc_n, lengths):
         return handwritten.our_layer(weights, x, h0, c0, dy, dh_n, dc_n, None)
 
@@ -192,7 +194,7 @@ def test_a_second_call_that_raises_is_told():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_arithmetic_in_one_dtype_whatever_is_given_is_a_note(dtype):
+def test_arithmetic_in_one_dtype_whatever_is_given_is_a_note(dtype, few_cases):
     @adapter(bias_pair=False)
     def mine(weights, x, h0, c0, dy, dh_n, dc_n):
         weights = {name: array.astype(dtype) for name, array in weights.items()}
@@ -206,7 +208,7 @@ def test_arithmetic_in_one_dtype_whatever_is_given_is_a_note(dtype):
     assert note.startswith(f"{other} in, {np.dtype(dtype)} out: y, h_n, c_n, ")
 
 
-def test_the_verdict_as_json():
+def test_the_verdict_as_json(few_cases):
     verification = verify(adapter_of(handwritten.forgetful, "forgetful"))
     result = json.loads(json.dumps(verification.to_json(), allow_nan=False))
     assert (result["adapter"], result["passed"], result["allowed"]) == ("forgetful", False, K)
@@ -221,15 +223,31 @@ def test_the_verdict_as_json():
 # The command
 
 
-def run(*arguments, cwd=ROOT):
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command in this process: from arguments to exit status, standard output and error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["torch_oracle", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setenv("COLUMNS", "120")
+        with pytest.raises(SystemExit) as caught, one_line_errors():
+            raise SystemExit(command_line.main())
+        printed = capsys.readouterr()
+        return caught.value.code, printed.out, printed.err
+
+    return run
+
+
+def run_in_a_process(*arguments):
     command = [sys.executable, "-m", "torch_oracle", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 def test_a_right_lstm_exits_0_within_seconds(tmp_path):
     start = time.perf_counter()
-    result = run(
+    result = run_in_a_process(
         "verify", "parity_tests.support.handwritten:pairs", "--json", tmp_path / "verdict.json"
     )
     assert time.perf_counter() - start < 30  # 2 s on an idle machine
@@ -243,7 +261,7 @@ def test_a_right_lstm_exits_0_within_seconds(tmp_path):
 
 
 def test_a_wrong_lstm_exits_1_with_the_divergence_in_a_sentence():
-    result = run("verify", "parity_tests.support.handwritten:forgetful")
+    result = run_in_a_process("verify", "parity_tests.support.handwritten:forgetful")
     assert result.returncode == 1
     assert "first divergence, in T1-N2-I3-H4-float64-x1-seed0:" in result.stdout
     assert "dW_hh at total, index [" in result.stdout
@@ -253,16 +271,18 @@ def test_a_wrong_lstm_exits_1_with_the_divergence_in_a_sentence():
     assert "parity_tests.support.handwritten:forgetful: FAILED" in result.stdout
 
 
-def test_a_complaint_exits_1_and_is_printed_once(tmp_path):
+def test_a_complaint_exits_1_and_is_printed_once(command, tmp_path, monkeypatch):
     source = "def mine(weights, x):\n    return {'y': x[:, 0, :] * float('nan')}\n"
-    (tmp_path / "users.py").write_text(source)
-    result = run("verify", "users:mine", cwd=tmp_path)
-    assert result.returncode == 1
-    assert (
-        "complaint: users:mine returns y of the wrong shape: expected [T, N, H] = [1, 2, 4],"
-        in (result.stdout)
+    (tmp_path / "module_with_a_complaint.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    status, output, _ = command("verify", "module_with_a_complaint:mine")
+    assert status == 1
+    sentence = (
+        "complaint: module_with_a_complaint:mine returns y of the wrong shape: expected"
+        " [T, N, H] = [1, 2, 4],"
     )
-    assert "users:mine: FAILED (13 cases, 0 tensors, layer form)" in result.stdout
+    assert output.count(sentence) == 1
+    assert "module_with_a_complaint:mine: FAILED (13 cases, 0 tensors, layer form)" in output
 
 
 @pytest.mark.parametrize(
@@ -276,15 +296,44 @@ def test_a_complaint_exits_1_and_is_printed_once(tmp_path):
         ),
     ],
 )
-def test_unusable_input_exits_2_with_one_line(arguments, message):
-    result = run("verify", *arguments)
-    assert result.returncode == 2
-    assert result.stderr.startswith(message)
-    assert result.stderr.count("\n") == 1
+def test_unusable_input_exits_2_with_one_line(arguments, message, command):
+    status, output, error = command("verify", *arguments)
+    assert (status, output) == (2, "")
+    assert error.startswith(message)
+    assert error.count("\n") == 1
 
 
-def test_an_unknown_subcommand_exits_2():
-    assert run("judge").returncode == 2
+def test_an_unknown_subcommand_exits_2(command):
+    status, *_ = command("judge")
+    assert status == 2
+
+
+def install_line(package):
+    return (
+        f"error: this needs the package {package}, which is not installed;"
+        f" pip install 'numpy-lstm[{EXTRAS[package]}]'\n"
+    )
+
+
+@pytest.mark.parametrize("package", ["torch", "tyro", "rich"])
+def test_a_missing_package_exits_2_with_the_line_that_installs_it(package, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "torch_oracle.__main__")
+    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("torch_oracle", run_name="__main__")
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", install_line(package))
+
+
+def test_a_missing_package_that_only_the_page_needs_exits_2_too():
+    program = (
+        "import runpy, sys; sys.modules['jinja2'] = None; runpy.run_module({!r}, run_name={!r})"
+    )
+    command = [sys.executable, "-c", program.format("torch_oracle", "__main__")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", install_line("jinja2"))
 
 
 def own(weights, x, h0, c0):
@@ -318,19 +367,19 @@ def overflowing(weights, x, h0, c0):
     return {name: array + nan for name, array in result.items()}
 
 
-def test_each_array_is_judged_in_its_own_dtype():
+def test_each_array_is_judged_in_its_own_dtype(few_cases):
     assert verify(adapter_of(own, "own")).passed
     wrong = verify(adapter_of(narrow_beside_wrong, "wrong"))
     assert not wrong.passed
     assert {divergence.tensor for _, divergence in wrong.divergences} == {"h"}
 
 
-def test_half_precision_is_refused():
+def test_half_precision_is_refused(few_cases):
     (complaint,) = verify(adapter_of(half, "half")).complaints
     assert complaint.startswith("returns h_n of dtype float16; expected float32 or float64")
 
 
-def test_arguments_beyond_the_range_of_exp_are_tried():
+def test_arguments_beyond_the_range_of_exp_are_tried(few_cases):
     verification = verify(adapter_of(overflowing, "overflowing"))
     assert not verification.passed
     assert {case.loud for case, _ in verification.divergences} == {True}
@@ -353,7 +402,7 @@ def weights_to_lists(weights, x, h0, c0):
         (weights_to_lists, "changes its input weights['weight_hh_l0'], first at index []"),
     ],
 )
-def test_what_is_no_array_is_told(function, said):
+def test_what_is_no_array_is_told(function, said, few_cases):
     (complaint,) = verify(adapter_of(function, "mine")).complaints
     assert complaint.startswith(said)
 
@@ -367,7 +416,7 @@ def test_a_factory_that_leaves_python_does_not_pass():
         adapter_of(leaving, "leaving")
 
 
-def test_a_case_that_cannot_be_judged_does_not_pass():
+def test_a_case_that_cannot_be_judged_does_not_pass(few_cases):
     result = verify(adapter_of(own, "own")).results[0]
     lost = replace(result, comparison=replace(result.comparison, undetermined=("a_i", 0)))
     assert result.passed
