@@ -21,11 +21,12 @@ from threadpoolctl import threadpool_limits
 
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.training.batching import Batch
-from numpy_lstm.training.loop import Recipe, TrainingStep, Validation, loss_divisor
+from numpy_lstm.training.loop import Recipe, TrainingStep, Validation
 from numpy_lstm.training.tasks import Task
 from torch_oracle.lockstep.free_run import MOST_STEPS, FreeRun, Groups
 from torch_oracle.lockstep.torch_run import Quantities, TorchRun, step_quantities
 from torch_oracle.lockstep.update import check_update
+from torch_oracle.proof.batch_problem import batch_problem
 from torch_oracle.proof.compare import Comparison, check_parity
 from torch_oracle.proof.trace import Problem
 
@@ -113,24 +114,8 @@ def _start_worker(threads: int) -> None:
 
 def step_problem(model: LanguageModel, recipe: Recipe, step: TrainingStep) -> Problem:
     """The forward and backward run of a training step, for `check_parity`."""
-    N, H = len(step.batch.lengths), model.hidden_size
-    dtype = step.before.parameters["projection.weight"].dtype
-    zeros = np.zeros((model.num_layers, N, H), dtype)
-    h0, c0 = zeros, zeros
-    if step.batch.continues and step.before.state is not None:
-        h0, c0 = step.before.state
-    return Problem(
-        config=model,
-        parameters=step.before.parameters,
-        x=step.batch.inputs,
-        lengths=step.batch.lengths,
-        h0=h0,
-        c0=c0,
-        dh_n=zeros,
-        dc_n=zeros,
-        targets=step.batch.targets,
-        dloss=1.0 / loss_divisor(recipe.divisor, step.batch),
-    )
+    states = step.before.state if step.batch.continues else None
+    return batch_problem(model, recipe, step.before.parameters, step.batch, states)
 
 
 def _initial_parameters(record: TrainingStep | Validation) -> Mapping[str, np.ndarray]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from torch_oracle.lockstep.follow import norm_roundoffs, torch_clip, torch_optimizer
+from torch_oracle.lockstep.torch_run import torch_clip, torch_optimizer, torch_schedule
+from torch_oracle.lockstep.update import norm_roundoffs
 from torch_oracle.proof.batch_problem import States, batch_problem
 from torch_oracle.proof.compare import deviations
 from torch_oracle.proof.lstmcell_model import Oracle
@@ -140,13 +141,7 @@ class _TorchOptimizer:
     def __init__(self, case: TrainingCase) -> None:
         self._oracle = Oracle(case.weights, tied=False)
         self._optimizer = torch_optimizer(case.recipe.optimizer, self._oracle)
-        self._schedule = None
-        if case.recipe.schedule == "cosine":
-            self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-                self._optimizer,
-                max(1, len(case.batches) - 1),
-                eta_min=case.recipe.optimizer.lr / 10,
-            )
+        self._schedule = torch_schedule(case.recipe, self._optimizer, len(case.batches))
 
     def step(self, weights: Arrays, gradients: Arrays) -> Report:
         """Moments and weights after one step."""
