@@ -19,7 +19,7 @@ def sigmoid(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
 
 
 def tanh(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent of each element."""
     return np.tanh(a)
 
 

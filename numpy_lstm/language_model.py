@@ -40,7 +40,7 @@ class LanguageModel:
 
     @property
     def lstm(self) -> LSTM:
-        """The LSTM inside."""
+        """Configuration of the LSTM that the model contains."""
         return LSTM(self.vocab_size, self.hidden_size, self.num_layers, bias_pair=self.bias_pair)
 
     def parameter_shapes(self) -> dict[str, Shape]:

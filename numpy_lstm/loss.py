@@ -11,7 +11,7 @@ from numpy_lstm.errors import check
 
 @dataclass(frozen=True)
 class CrossEntropyCache:
-    """What `cross_entropy_backward` needs."""
+    """What the backward pass of the loss needs of its forward pass."""
 
     log_probabilities: Shaped[np.ndarray, "M V"]
     targets: Int[np.ndarray, " M"]

@@ -132,20 +132,34 @@ def lstm_forward(
     else:
         if recompute:
             raise InputError("recompute: expected False for a variant")
-        check_inputs(packed, config.input_size, dtype)
-        check_masks(config, packing.T, packing.N, masks, dtype)
-        if packed.dtype.kind in "iu":
-            packed = np.eye(config.input_size, dtype=dtype)[packed]
-        h0 = given_states("h0", h0, config, packing.N, config.output_size, dtype)
-        c0 = given_states("c0", c0, config, packing.N, config.hidden_size, dtype)
-        (y, h_n, c_n), run = unrolled_lstm_forward(
-            config, parameters, packing.unpack(packed), h0, c0, packing.lengths, masks
-        )
+        (y, h_n, c_n), run = _variant_forward(config, parameters, packed, packing, h0, c0, masks)
     cache = LSTMCache(config, packing, dtype, batched, run)
     y = _as_given(config, y, batched)
     if not batched:
         return (y, h_n[:, 0], c_n[:, 0]), cache
     return (y, h_n, c_n), cache
+
+
+def _variant_forward(
+    config: LSTM,
+    parameters: Parameters,
+    x: Shaped[np.ndarray, "M *I"],
+    packing: Packing,
+    h0: np.ndarray | None,
+    c0: np.ndarray | None,
+    masks: Sequence[np.ndarray],
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], UnrolledLSTMCache]:
+    """The plain loop over packed inputs; integers become one-hot vectors."""
+    dtype = parameters["weight_hh_l0"].dtype
+    check_inputs(x, config.input_size, dtype)
+    check_masks(config, packing.T, packing.N, masks, dtype)
+    if x.dtype.kind in "iu":
+        x = np.eye(config.input_size, dtype=dtype)[x]
+    h0 = given_states("h0", h0, config, packing.N, config.output_size, dtype)
+    c0 = given_states("c0", c0, config, packing.N, config.hidden_size, dtype)
+    return unrolled_lstm_forward(
+        config, parameters, packing.unpack(x), h0, c0, packing.lengths, masks
+    )
 
 
 def lstm_backward(
@@ -246,10 +260,11 @@ def _check_axes(config: LSTM, x: np.ndarray) -> bool:
     """Whether x has a batch axis; raises unless it has the axes of inputs or tokens."""
     check_is_array("x", x)
     tokens = x.dtype.kind in "iu"
-    without_batch = 1 if tokens else 2
+    kind, features, without_batch = "", ", I", 2
+    if tokens:
+        kind, features, without_batch = "integers ", "", 1
     if x.ndim not in (without_batch, without_batch + 1):
         batch = "N, T" if config.batch_first else "T, N"
-        kind, features = ("integers ", "") if tokens else ("", ", I")
         raise InputError(
             f"x: expected {kind}[{batch}{features}], or [T{features}] without a batch,"
             f" got {list(x.shape)}"
@@ -285,7 +300,7 @@ def _time_major(config: LSTM, array: np.ndarray, batched: bool) -> np.ndarray:
 
 
 def _as_given(config: LSTM, array: np.ndarray, batched: bool) -> np.ndarray:
-    """The inverse of `_time_major`."""
+    """An array [T, N, ...] with its axes as the caller has them."""
     if not batched:
         return array[:, 0]
     return np.ascontiguousarray(array.swapaxes(0, 1)) if config.batch_first else array

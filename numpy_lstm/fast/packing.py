@@ -33,7 +33,7 @@ class Packing:
 
     @property
     def M(self) -> int:
-        """Number of real tokens."""
+        """Number of real tokens of the whole batch."""
         return self.starts[-1]
 
     @cached_property

@@ -63,10 +63,8 @@ def packed_forward(
     for layer, places in places_by_layer(config):
         outputs = []
         for k, reverse in places:
-            suffix = config.suffixes[k]
-            weights = layer_weights(config, parameters, suffix)
             (y, h_end, c_end), cache = layer_forward(
-                weights,
+                layer_weights(config, parameters, config.suffixes[k]),
                 _in_reading_order(x, packing, reverse),
                 packing,
                 h[k, order],
@@ -131,10 +129,10 @@ def packed_backward(
                 dx = part if dx is None else dx + part
         if dx is not None:
             dy = dx
-    in_order = tuple(layers[k] for k in range(len(cache.layers)))
     parameters: dict[str, np.ndarray] = {}
-    for suffix, gradients in zip(config.suffixes, in_order, strict=True):
-        parameters |= named_gradients(config, suffix, gradients.weights)
+    for k, suffix in enumerate(config.suffixes):
+        parameters |= named_gradients(config, suffix, layers[k].weights)
+    in_order = tuple(layers[k] for k in range(len(layers)))
     return PackedGradients(parameters, dx, dh0, dc0, in_order)
 
 

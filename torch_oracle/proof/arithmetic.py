@@ -23,7 +23,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Exact:
-    """Torch's own functions."""
+    """Torch's own functions, as they are."""
 
     def weight(self, weight: torch.Tensor) -> torch.Tensor:
         """One step's own copy of a parameter of any shape, whose gradient is that step's share."""
@@ -46,7 +46,7 @@ class Exact:
         return functional.layer_norm(v, v.shape[1:], eps=epsilon)
 
     def log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities [N, V]."""
+        """Log-probabilities [N, V] of the symbols."""
         return functional.log_softmax(logits, dim=1)
 
 

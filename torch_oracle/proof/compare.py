@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Shaped
 
 from numpy_lstm.roundoff import K, Noise, amplitude, distances
 from torch_oracle.proof.numpy_trace import numpy_trace
@@ -40,17 +41,23 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Distances of all tensors: [T] for those of the steps, a number for the totals."""
+    """The distances of two traces, and where they part.
 
-    steps: dict[str, np.ndarray]
+    Args:
+        steps: distances [T] of each tensor, step by step.
+        totals: distance of each total.
+        first: the first distance to exceed K, in the order of computation; None if nothing does.
+        divergences: the first distance of each tensor that exceeds K, in the order of computation.
+        undetermined: the first argument of a nonlinear function (tensor, step) that noise moves by
+            so much that a correct result may be any: from there on nothing is judged, and the
+            distances are NaN.
+    """
+
+    steps: dict[str, Shaped[np.ndarray, " T"]]
     totals: dict[str, float]
     first: Divergence | None
-    """The first to exceed K, in the order of computation; None if nothing does."""
     divergences: dict[str, Divergence] = field(default_factory=dict)
-    """The first of each tensor that exceeds K, in the order of computation."""
     undetermined: tuple[str, int] | None = None
-    """The first argument of a nonlinear function (tensor, step) that noise moves by so much that a
-    correct result may be any: from there on nothing is judged, and distances are NaN."""
 
     @property
     def worst(self) -> float:
@@ -59,11 +66,17 @@ class Comparison:
 
     def by_tensor(self) -> dict[str, float]:
         """The largest distance of each tensor that was judged, over steps and total."""
-        worst = {name: [*self.steps.get(name, [])] for name in self.steps | self.totals}
-        for name, distance in self.totals.items():
-            worst[name].append(distance)
-        judged = {name: [d for d in far if not np.isnan(d)] for name, far in worst.items()}
-        return {name: float(max(far)) for name, far in judged.items() if far}
+        largest = {}
+        for name in self.steps | self.totals:
+            every = [*self.steps.get(name, []), self.totals.get(name, np.nan)]
+            judged = [float(distance) for distance in every if not np.isnan(distance)]
+            if judged:
+                largest[name] = max(judged)
+        return largest
+
+    def distance_at(self, name: str, step: int | None) -> float:
+        """The distance of a tensor at a step, or of a total (None)."""
+        return self.totals[name] if step is None else float(self.steps[name][step])
 
 
 def compare(
@@ -80,78 +93,100 @@ def compare(
     Raises:
         ValueError: tensors are missing, or the reference lacks them.
     """
-    reference, whole = _common(actual, reference, partial), reference
-    magnitudes = reference.magnitudes
-    steps = {
-        name: distances(
-            actual.steps[name], value, [moves.steps[name] for moves in noise], magnitudes.get(name)
-        )
-        for name, value in reference.steps.items()
-    }
-    totals = {}
-    for name, value in reference.totals.items():
-        terms = magnitudes[name].sum(axis=0)[None] if name in magnitudes else None
-        others = [moves.totals[name][None] for moves in noise]
-        (far,) = distances(actual.totals[name][None], value[None], others, terms)
-        totals[name] = float(far)
-    undetermined, found = None, {}
-    for name, t in order(whole):
-        undetermined = undetermined or _lost(noise, name, t, whole.steps["h"].dtype)
+    common = _common(actual, reference, partial)
+    steps = _step_distances(actual, common, noise)
+    totals = _total_distances(actual, common, noise)
+    comparison = Comparison(steps, totals, None)
+    undetermined: tuple[str, int] | None = None
+    found: dict[str, Divergence] = {}
+    for name, t in order(reference):
+        if undetermined is None and t is not None and _is_undetermined(name, t, reference, noise):
+            undetermined = (name, t)
         if name not in (totals if t is None else steps):
             continue
         if undetermined is not None:
-            if t is None:
-                totals[name] = np.nan
-            else:
-                steps[name][t] = np.nan
-        elif name not in found and (totals[name] if t is None else steps[name][t]) > K:
-            found[name] = _divergence(name, t, actual, whole, steps, totals)
-    return Comparison(steps, totals, next(iter(found.values()), None), found, undetermined)
+            _mark_unjudged(comparison, name, t)
+        elif name not in found and comparison.distance_at(name, t) > K:
+            found[name] = _divergence(name, t, actual, reference, comparison)
+    first = next(iter(found.values()), None)
+    return Comparison(steps, totals, first, found, undetermined)
+
+
+def _step_distances(
+    actual: Trace, reference: Trace, noise: Sequence[Trace]
+) -> dict[str, Shaped[np.ndarray, " T"]]:
+    """Distance of each tensor at each step."""
+    result = {}
+    for name, expected in reference.steps.items():
+        moves = [twin.steps[name] for twin in noise]
+        magnitudes = reference.magnitudes.get(name)
+        result[name] = distances(actual.steps[name], expected, moves, magnitudes)
+    return result
+
+
+def _total_distances(actual: Trace, reference: Trace, noise: Sequence[Trace]) -> dict[str, float]:
+    """Distance of each total; that of a gradient is a sum over steps too."""
+    result = {}
+    for name, expected in reference.totals.items():
+        moves = [twin.totals[name][None] for twin in noise]
+        magnitudes = None
+        if name in reference.magnitudes:
+            magnitudes = reference.magnitudes[name].sum(axis=0)[None]
+        (far,) = distances(actual.totals[name][None], expected[None], moves, magnitudes)
+        result[name] = float(far)
+    return result
 
 
 def _common(actual: Trace, reference: Trace, partial: bool) -> Trace:
     """The reference, reduced to what the actual trace holds."""
-    pairs = ((actual.steps, reference.steps), (actual.totals, reference.totals))
-    for ours, theirs in pairs:
-        missing = [] if partial else [name for name in theirs if name not in ours]
+    reduced = []
+    for ours, theirs in ((actual.steps, reference.steps), (actual.totals, reference.totals)):
+        missing = [name for name in theirs if name not in ours and not partial]
         unknown = [name for name in ours if name not in theirs]
         if missing or unknown:
             raise ValueError(f"actual trace: missing {missing}, not in the reference {unknown}")
-    steps, totals = ({n: a for n, a in theirs.items() if n in ours} for ours, theirs in pairs)
+        reduced.append({name: array for name, array in theirs.items() if name in ours})
+    steps, totals = reduced
     return Trace(steps, totals, reference.magnitudes)
 
 
-def _lost(
-    noise: Sequence[Trace], name: str, t: int | None, dtype: np.dtype
-) -> tuple[str, int] | None:
-    """The place itself, if noise moves an argument of a nonlinear function there by its width.
+def _is_undetermined(name: str, t: int, reference: Trace, noise: Sequence[Trace]) -> bool:
+    """Whether noise moves an argument of a nonlinear function by as much as its width.
 
     The width of sigmoid, tanh and softmax is 1. K units of noise must stay below it, so that what
     correct results differ by is the first-order response that the twins measure; and so must the
     twins' own moves, which are `amplitude` units.
     """
-    if t is None or name.partition("_l")[0] not in ARGUMENTS:
-        return None
-    limit = 1 / max(K, amplitude(dtype))
-    return (name, t) if any(np.abs(moves.steps[name][t]).max() > limit for moves in noise) else None
+    if name.partition("_l")[0] not in ARGUMENTS:
+        return False
+    limit = 1 / max(K, amplitude(reference.steps["h"].dtype))
+    return any(np.abs(twin.steps[name][t]).max() > limit for twin in noise)
+
+
+def _mark_unjudged(comparison: Comparison, name: str, t: int | None) -> None:
+    """Put NaN in the place of a distance that says nothing."""
+    if t is None:
+        comparison.totals[name] = np.nan
+    else:
+        comparison.steps[name][t] = np.nan
 
 
 def _divergence(
-    name: str,
-    t: int | None,
-    actual: Trace,
-    reference: Trace,
-    steps: dict[str, np.ndarray],
-    totals: dict[str, float],
+    name: str, t: int | None, actual: Trace, reference: Trace, comparison: Comparison
 ) -> Divergence:
-    if t is None:
-        got, expected, far = actual.totals[name], reference.totals[name], totals[name]
-    else:
-        got, expected, far = actual.steps[name][t], reference.steps[name][t], steps[name][t]
+    """The worst element of a tensor that is too far from the reference."""
+    got, expected = actual.at(name, t), reference.at(name, t)
     error = np.nan_to_num(np.abs(got - expected), nan=np.inf)
     index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
-    T = len(reference.steps["h"])
-    return Divergence(name, t, T, index, float(got[index]), float(expected[index]), float(far))
+    return Divergence(
+        tensor=name,
+        step=t,
+        steps=len(reference.steps["h"]),
+        index=index,
+        actual=float(got[index]),
+        reference=float(expected[index]),
+        distance=comparison.distance_at(name, t),
+    )
 
 
 def deviations(
@@ -177,18 +212,15 @@ def deviations(
     for k in range(first, first + twins):
         noise = Noise([seed, k], problem.h0.dtype)
         twin = torch_trace(problem, noise)
-        result.append(
-            Trace(
-                _moves(twin.steps, exact.steps, noise.amplitude),
-                _moves(twin.totals, exact.totals, noise.amplitude),
-            )
-        )
+        steps = _moves(twin.steps, exact.steps, noise.amplitude)
+        result.append(Trace(steps, _moves(twin.totals, exact.totals, noise.amplitude)))
     return result
 
 
 def _moves(
     twin: dict[str, np.ndarray], exact: dict[str, np.ndarray], amplitude: float
 ) -> dict[str, np.ndarray]:
+    """How far each tensor of a twin is from the exact one, for noise of one unit."""
     return {name: np.asarray((array - exact[name]) / amplitude) for name, array in twin.items()}
 
 
@@ -207,9 +239,9 @@ def judge_trace(
         twins: noisy twins. Two are enough where every tensor has many elements.
         partial: see `compare`.
     """
-    reference = torch_trace(problem)
-    double = problem.h0.dtype == np.float64
-    exact = reference if double else torch_trace(in_dtype(problem, np.float64))
+    reference = exact = torch_trace(problem)
+    if problem.h0.dtype != np.float64:
+        exact = torch_trace(in_dtype(problem, np.float64))
     noise = deviations(problem, seed=seed, twins=twins, exact=exact)
     comparison = compare(actual, reference, noise, partial=partial)
     if comparison.first is None:

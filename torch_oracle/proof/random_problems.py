@@ -36,7 +36,7 @@ def loud(problem: Problem) -> Problem:
 
 
 def random_sizes(rng: np.random.Generator) -> Sizes:
-    """Four different sizes."""
+    """Four sizes, all different, so that no mix-up of axes goes unnoticed."""
     T, N, I, H = map(int, rng.choice(SIZES, 4, replace=False))
     return T, N, I, H
 

@@ -27,7 +27,7 @@ def lstm_cell(
     c_prev: torch.Tensor,
     weights: Mapping[str, torch.Tensor],
 ) -> Tensors:
-    """The equations of nn.LSTMCell."""
+    """The equations of nn.LSTMCell, for noise to enter between them."""
     a_i, a_f, a_g, a_o = z
     i, f, g = arithmetic.sigmoid(a_i), arithmetic.sigmoid(a_f), arithmetic.tanh(a_g)
     o = arithmetic.sigmoid(a_o)

@@ -72,7 +72,7 @@ class Problem:
 
     @property
     def lstm(self) -> LSTM:
-        """Configuration of the LSTM."""
+        """Configuration of the LSTM, which a language model contains."""
         return self.config.lstm if isinstance(self.config, LanguageModel) else self.config
 
     @property
@@ -102,6 +102,10 @@ class Trace:
     steps: dict[str, np.ndarray]
     totals: dict[str, np.ndarray]
     magnitudes: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def at(self, name: str, step: int | None) -> np.ndarray:
+        """A tensor at a step, or a total (None)."""
+        return self.totals[name] if step is None else self.steps[name][step]
 
 
 def label(suffix: str) -> str:
