@@ -19,12 +19,11 @@ class LSTMStepper:
     """All layers of an LSTM for one step at a time; the states are the caller's.
 
     Args:
-        config: sizes and options; torch's own cell, one direction. Dropout does not act
-            (evaluation).
+        config: sizes and options; one direction. Dropout does not act (evaluation).
         parameters: as `LSTM.parameter_shapes` says. They are copied: later changes are not seen.
 
     Raises:
-        InputError: parameters that do not fit, a bidirectional LSTM, or a variant.
+        InputError: parameters that do not fit, or a bidirectional LSTM.
     """
 
     def __init__(self, config: LSTM, parameters: Parameters) -> None:
@@ -32,13 +31,9 @@ class LSTMStepper:
             raise InputError(
                 "bidirectional: expected False; the reverse direction needs the whole sequence"
             )
-        if config.variant is not None:
-            raise InputError("variant: expected None; call the variant's own cell_forward")
         self._dtype = check_parameters(parameters, config.parameter_shapes())
         self._config = config
-        self._layers = []
-        for suffix in config.suffixes:
-            self._layers.append(ForwardWeights(layer_weights(config, parameters, suffix)))
+        self._layers = [_layer(config, parameters, suffix) for suffix in config.suffixes]
 
     def zero_state(self, N: int) -> State:
         """h and c of N sequences that begin."""
@@ -64,8 +59,8 @@ class LSTMStepper:
         h, c = self._checked_state(state, N)
         h_new = np.empty((len(h), h.shape[2], N), self._dtype)
         c_new = np.empty((len(c), c.shape[2], N), self._dtype)
-        for k, weights in enumerate(self._layers):
-            step_forward(weights, x, h[k].T, c[k].T, h_new[k], c_new[k])
+        for k, layer in enumerate(self._layers):
+            layer.step(x, h[k], c[k], h_new[k], c_new[k])
             x = h_new[k].T
         return x.copy(), (h_new.transpose(0, 2, 1), c_new.transpose(0, 2, 1))
 
@@ -90,6 +85,45 @@ class LSTMStepper:
         if h.dtype != self._dtype or c.dtype != self._dtype:
             raise InputError(f"state: expected dtype {self._dtype}, got {h.dtype} and {c.dtype}")
         return h, c
+
+
+class _FastLayer:
+    """A layer of torch's own cell."""
+
+    def __init__(self, config: LSTM, parameters: Parameters, suffix: str) -> None:
+        self._weights = ForwardWeights(layer_weights(config, parameters, suffix))
+
+    def step(
+        self, x: np.ndarray, h: np.ndarray, c: np.ndarray, h_new: np.ndarray, c_new: np.ndarray
+    ) -> None:
+        """Advance h and c [N, ...] by one input; the new states are written [..., N]."""
+        step_forward(self._weights, x, h.T, c.T, h_new, c_new)
+
+
+class _VariantLayer:
+    """A layer of another cell, by its own equations."""
+
+    def __init__(self, config: LSTM, parameters: Parameters, suffix: str) -> None:
+        copies = {name: parameter.copy() for name, parameter in parameters.items()}
+        self._cell, self._weights = config.cell, config.cell_weights(copies, suffix)
+        self._W_hr = config.projection(copies, suffix)
+
+    def step(
+        self, x: np.ndarray, h: np.ndarray, c: np.ndarray, h_new: np.ndarray, c_new: np.ndarray
+    ) -> None:
+        """Advance h and c [N, ...] by one input; the new states are written [..., N]."""
+        if x.dtype.kind in "iu":
+            x = np.eye(self._weights[0].shape[1], dtype=h.dtype)[x]
+        (h_t, c_t), _ = self._cell.cell_forward(self._weights, x, h, c)
+        if self._W_hr is not None:
+            h_t = h_t @ self._W_hr.T  # (19)
+        h_new[...], c_new[...] = h_t.T, c_t.T
+
+
+def _layer(config: LSTM, parameters: Parameters, suffix: str) -> _FastLayer | _VariantLayer:
+    if config.variant is None:
+        return _FastLayer(config, parameters, suffix)
+    return _VariantLayer(config, parameters, suffix)
 
 
 LSTMCell = LSTMStepper

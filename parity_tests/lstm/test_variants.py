@@ -5,7 +5,7 @@ from pkgutil import iter_modules
 import numpy as np
 import pytest
 
-from numpy_lstm import LSTM, InputError, LSTMStepper, init_lstm, lstm_backward, lstm_forward
+from numpy_lstm import LSTM, InputError, init_lstm, lstm_backward, lstm_forward
 from numpy_lstm import variants as folder
 from numpy_lstm.config import variant_module
 from numpy_lstm.variants import coupled, coupled_peephole, layer_norm, peephole
@@ -121,12 +121,8 @@ def test_a_module_of_ones_own_is_judged_with_torchs_version_of_it():
             f"variant: {folder!r} lacks ['WEIGHTS', 'Cache', 'Gradients', 'cell_forward',"
             " 'cell_backward']; see numpy_lstm/variants",
         ),
-        (
-            lambda: LSTMStepper(LSTM(3, 4, variant="coupled"), {}),
-            "variant: expected None; call the variant's own cell_forward",
-        ),
     ],
-    ids=["name", "no bias", "module", "stepper"],
+    ids=["name", "no bias", "module"],
 )
 def test_what_is_no_variant_or_does_not_fit_it_is_refused(call, message):
     with pytest.raises(InputError) as caught:
