@@ -9,16 +9,15 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMStepper
 from numpy_lstm.lstm import lstm_forward
 from numpy_lstm.roundoff import K, distance
-from parity_tests.support.problems import (
-    TORCH_OPTIONS,
-    random_problem,
-)
+from parity_tests.support.problems import TORCH_OPTIONS, random_problem
+from torch_oracle.proof.torch_cells import TORCH_CELLS
 
 STEPPED = {
     name: options
     for name, options in TORCH_OPTIONS.items()
     if not {"bidirectional", "dropout"} & set(options)
 }
+STEPPED |= {variant: {"variant": variant, "proj_size": 2} for variant in TORCH_CELLS}
 
 
 @pytest.mark.parametrize("options", STEPPED.values(), ids=STEPPED)
