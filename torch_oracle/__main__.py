@@ -137,7 +137,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Print all known faults, in Markdown (docs/faults.md)."""
+    """Print all known faults with their formulas, in Markdown."""
 
     def run(self) -> int:
         """Print them; the exit status is always 0."""

@@ -4,10 +4,10 @@ python -m parity_tests.campaigns.faults
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from rich.table import Table
 from numpy_lstm.cell import cell_backward, cell_forward
 from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
-from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
-from torch_oracle.diagnose.faults.cell_faults import BACKWARD, ORDERS
+from torch_oracle.diagnose.faults.catalogue import BACKWARD, CELL_FAULTS, GATE_ORDERS
 from torch_oracle.diagnose.faults.fault import Fault, faulty
 from torch_oracle.diagnose.injection import CannotEdit, Edit
 from torch_oracle.diagnose.search import Diagnosis, diagnose
@@ -140,8 +139,22 @@ def combinations_of(size: int, count: int, seed: int = 0) -> Iterator[tuple[Faul
             count -= 1
 
 
+def novel_fault(function: Callable[..., Any], right: str, wrong: str) -> Fault:
+    """A fault that is in no catalogue."""
+    return Fault(
+        id=f"novel: {wrong}",
+        stage="backward",
+        equation="",
+        wrong=wrong,
+        right=right,
+        first=("", 0),
+        fix="",
+        edits=(Edit(function, right, wrong),),
+    )
+
+
 NOVEL = tuple(
-    Fault(f"novel: {wrong}", "backward", "", (Edit(function, right, wrong),), ("", 0), "")
+    novel_fault(function, right, wrong)
     for function, right, wrong in (
         (cell_backward, "da_i = dc * g", "da_i = 1.01 * dc * g"),
         (cell_backward, "dc_prev = dc * f", "dc_prev = dc * f**2"),
@@ -193,7 +206,7 @@ def check_all(console: Console) -> bool:
         if not placed:
             console.print(f"{fault.id}: expected {fault.first}, found {comparison.first}")
     console.print(
-        f"{len(CELL_FAULTS)} faults, {len(CELL_FAULTS) - len(ORDERS)} of them no gate orders:"
+        f"{len(CELL_FAULTS)} faults, {len(CELL_FAULTS) - len(GATE_ORDERS)} of them no gate orders:"
         f" {counts['active']} active, {counts['caught']} caught,"
         f" {counts['placed']} at the right step and tensor"
     )

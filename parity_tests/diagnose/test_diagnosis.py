@@ -15,11 +15,16 @@ from numpy_lstm.cell import cell_backward
 from numpy_lstm.language_model import language_model_backward, language_model_forward
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.unrolled import unrolled_lstm_backward, unrolled_lstm_forward
-from parity_tests.campaigns.faults import NOVEL, Plain, active_form, differ, faulty_trace
-from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
-from torch_oracle.diagnose.faults.cell_faults import ALIASING
-from torch_oracle.diagnose.faults.fault import Fault, faulty
-from torch_oracle.diagnose.injection import Edit
+from parity_tests.campaigns.faults import (
+    NOVEL,
+    Plain,
+    active_form,
+    differ,
+    faulty_trace,
+    novel_fault,
+)
+from torch_oracle.diagnose.faults.catalogue import ALIASING, CELL_FAULTS
+from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.search import NAMING, PROBES, diagnose
 from torch_oracle.proof.random_problems import random_problem
 from torch_oracle.proof.trace import Trace
@@ -39,11 +44,6 @@ def test_every_fault_is_caught_placed_and_named_and_so_are_combinations():
     command += ["--sources", "gradients"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert run.returncode == 0, run.stdout + run.stderr
-
-
-def test_the_catalogue_has_at_least_eighty_faults_beside_gate_orders_and_no_id_twice():
-    assert len(BY_ID) == len(CELL_FAULTS)
-    assert len([fault for fault in CELL_FAULTS if "-as-" not in fault.id]) >= 80
 
 
 def test_what_is_right_is_called_correct():
@@ -134,15 +134,13 @@ def test_a_fault_that_is_in_no_catalogue_is_called_unknown(novel):
 
 
 def test_a_constant_factor_is_told():
-    edit = Edit(cell_backward, "da_o = dh * tanh(c)", "da_o = -3 * dh * tanh(c)")
-    novel = Fault("novel", "backward", "", (edit,), ("", 0), "")
+    novel = novel_fault(cell_backward, "da_o = dh * tanh(c)", "da_o = -3 * dh * tanh(c)")
     diagnosis = diagnose(Plain((novel,), "layer", True))
     assert "db of gate o (-3 times torch's)" in diagnosis.unexplained
 
 
 def test_a_known_fault_is_named_beside_an_unknown_one():
-    edit = Edit(cell_backward, "da_i = dc * g", "da_i = 1.01 * dc * g")
-    novel = Fault("novel", "backward", "", (edit,), ("", 0), "")
+    novel = novel_fault(cell_backward, "da_i = dc * g", "da_i = 1.01 * dc * g")
     diagnosis = diagnose(Plain((novel, BY_ID["slope-of-f-missing"]), "layer", True))
     assert diagnosis.status == "partly explained"
     assert names(diagnosis) == {"slope-of-f-missing"}
@@ -159,8 +157,8 @@ def test_the_evidence_is_the_distance_with_and_without_each_fault():
 
 def test_a_fault_that_changes_nothing_is_inactive():
     assert active_form([BY_ID["dc-prev-with-i"]]) == "layer"
-    same = Edit(cell_backward, "dc_prev = dc * f", "dc_prev = f * dc")
-    assert active_form([Fault("same", "backward", "", (same,), ("", 0), "")]) is None
+    same = novel_fault(cell_backward, "dc_prev = dc * f", "dc_prev = f * dc")
+    assert active_form([same]) is None
 
 
 def test_faults_that_are_told_apart_differ_by_far_more_than_the_naming_distance():

@@ -23,8 +23,8 @@ from parity_tests.campaigns.training_faults import (
     outcome,
 )
 from parity_tests.support.planting import planted
+from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
 from torch_oracle.diagnose.faults.fault import faulty
-from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
 from torch_oracle.training.adapter import QUANTITIES, numpy_training, replay
 from torch_oracle.training.cases import training_cases
 from torch_oracle.training.diagnosis import NAMING, diagnose_training, report_distances
@@ -379,7 +379,7 @@ def test_a_loss_that_is_no_number_is_refused(loss, got):
 OWN = "torch_oracle.training.adapter:numpy_training"
 LATE = """
 from parity_tests.campaigns.training_faults import faulty_adapter
-from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS
+from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
 late = faulty_adapter([f for f in TRAINING_FAULTS if f.id == "clip-after-the-update"])
 """
 

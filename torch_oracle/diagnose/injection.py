@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,20 +24,6 @@ class Edit:
         """File and function."""
         function = inspect.unwrap(self.function)
         return f"{function.__module__.replace('.', '/')}.py, {function.__qualname__}"
-
-    @property
-    def lines(self) -> tuple[str, str]:
-        """The whole line that the piece is part of, and what becomes of it; without comments."""
-        function = inspect.unwrap(self.function)
-        assert isinstance(function, FunctionType)
-        source = _source(function)
-        piece = source.index(self.right)
-        start = source.rfind("\n", 0, piece) + 1
-        end = source.index("\n", piece + len(self.right.rstrip("\n")))
-        right = source[start:end]
-        wrong = right.replace(self.right.rstrip("\n"), self.wrong.rstrip("\n"))
-        right, wrong = (re.sub(r"  # .*", "", textwrap.dedent(each)) for each in (right, wrong))
-        return right, "pass  # the line is missing" if wrong == "pass" else wrong
 
 
 class CannotEdit(ValueError):

@@ -18,8 +18,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from numpy_lstm.roundoff import K
-from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
-from torch_oracle.diagnose.faults.cell_faults import ORDERS
+from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS, GATE_ORDERS
 from torch_oracle.diagnose.faults.fault import Fault, faulty
 from torch_oracle.diagnose.injection import CannotEdit
 from torch_oracle.diagnose.replay import slope
@@ -331,7 +330,7 @@ def _improvements(
     if found:
         yield from found
         return
-    for moving in _movers(base, probe, [fault for fault in others if fault not in ORDERS]):
+    for moving in _movers(base, probe, [fault for fault in others if fault not in GATE_ORDERS]):
         pairs = [base.plus(*pair) for pair in combinations(moving, 2)]
         found = [hypothesis for hypothesis in pairs if improves(hypothesis)]
         if found:

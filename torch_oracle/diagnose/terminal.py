@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from numpy_lstm.roundoff import K
-from torch_oracle.diagnose.faults.catalogue import LEGEND
+from torch_oracle.diagnose.faults.catalogue import subject
 from torch_oracle.diagnose.faults.fault import Fault
 from torch_oracle.diagnose.search import NAMING, Diagnosis, Finding
 from torch_oracle.json_values import json_value
@@ -84,8 +84,6 @@ def print_diagnosis(name: str, diagnosis: Diagnosis, console: Console) -> None:
     print_line(console, f"{name}: {verdict(diagnosis)}")
     if diagnosis.autograd:
         print_line(console, AUTOGRAD)
-    if diagnosis.findings:
-        print_line(console, f"The lines are those of a correct LSTM, numpy_lstm. {LEGEND}")
     for number, finding in enumerate(diagnosis.findings, 1):
         _print_finding(number, finding, diagnosis, console)
     if diagnosis.unexplained:
@@ -101,12 +99,9 @@ def _print_finding(
     console: Console,
 ) -> None:
     fault = finding.fault
-    print_line(console, f"\n{number}. {fault.id}, {equation(fault)}", "bold")
-    for edit in fault.edits:
-        right, wrong = edit.lines
-        print_line(console, f"   {edit.place}")
-        print_line(console, f"   wrong  {wrong}", "red")
-        print_line(console, f"   right  {right}", "green")
+    print_line(console, f"\n{number}. {fault.id}, {subject(fault)}", "bold")
+    print_line(console, f"   wrong  {fault.wrong}", "red")
+    print_line(console, f"   right  {fault.right}", "green")
     print_line(console, f"   {fault.fix}")
     print_line(console, f"   evidence: {evidence(finding, diagnosis)}")
     if finding.equivalents:
@@ -114,11 +109,6 @@ def _print_finding(
         print_line(console, f"   gives the same numbers: {others}")
     if fault.seen:
         print_line(console, f"   seen in: {fault.seen}")
-
-
-def equation(fault: Fault) -> str:
-    """The equation, or the rule, that a fault breaks."""
-    return f"equation {fault.equation}" if fault.equation.startswith("(") else fault.equation
 
 
 def diagnosis_json(name: str, diagnosis: Diagnosis) -> dict[str, Any]:
@@ -144,12 +134,12 @@ def diagnosis_json(name: str, diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _fault_json(fault: Fault) -> dict[str, Any]:
-    lines = [(edit.place, *edit.lines) for edit in fault.edits]
     return {
         "id": fault.id,
         "stage": fault.stage,
         "equation": fault.equation,
-        "lines": [{"place": place, "right": right, "wrong": w} for place, right, w in lines],
+        "wrong": fault.wrong,
+        "right": fault.right,
         "fix": fault.fix,
         "seen": fault.seen,
     }

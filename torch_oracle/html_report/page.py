@@ -17,8 +17,8 @@ from jinja2 import Environment, StrictUndefined
 
 from numpy_lstm.roundoff import K
 from torch_oracle.diagnose import terminal as diagnosis_report
-from torch_oracle.diagnose.faults.catalogue import LEGEND
-from torch_oracle.diagnose.injection import Edit
+from torch_oracle.diagnose.faults.catalogue import subject
+from torch_oracle.diagnose.faults.fault import Fault
 from torch_oracle.diagnose.search import Diagnosis
 from torch_oracle.html_report.figures import curve_pictures, heat_map, heat_map_legend
 from torch_oracle.verify.outputs import AdapterError
@@ -52,7 +52,7 @@ def page(verification: Verification, found: Diagnosis | AdapterError | None) -> 
         legend=heat_map_legend(),
         run=run_facts(verification),
         words=diagnosis_report,
-        reading=LEGEND,
+        subject=subject,
         K=K,
         distance_text=distance_text,
         divergence_sentence=divergence_sentence,
@@ -97,12 +97,12 @@ def telling(results: Sequence[CaseResult]) -> CaseResult | None:
     return max(candidates, key=lambda r: (math.prod(r.case.sizes), r.case.dtype), default=None)
 
 
-def changed_words(edit: Edit) -> Iterator[tuple[str, str, str, str]]:
-    """The wrong line and the right one, each as: name, common start, difference, common end.
+def changed_words(fault: Fault) -> Iterator[tuple[str, str, str, str]]:
+    """The wrong formula and the right one, each as: name, common start, difference, common end.
 
     Words are never cut.
     """
-    right, wrong = (re.findall(r"\w+|\W", each) for each in edit.lines)
+    right, wrong = (re.findall(r"\w+|\W", each) for each in (fault.right, fault.wrong))
     start = 0
     while start < min(len(right), len(wrong)) and right[start] == wrong[start]:
         start += 1

@@ -16,8 +16,8 @@ import numpy as np
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import distance_where_finite
-from torch_oracle.diagnose.faults.fault import faulty
-from torch_oracle.diagnose.faults.training_faults import TRAINING_FAULTS, TrainingFault
+from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
+from torch_oracle.diagnose.faults.fault import TrainingFault, faulty
 from torch_oracle.diagnose.injection import CannotEdit
 from torch_oracle.json_values import json_value
 from torch_oracle.training.adapter import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
@@ -70,6 +70,8 @@ class TrainingDiagnosis:
         findings = [
             {
                 "fault": finding.fault.id,
+                "wrong": finding.fault.wrong,
+                "right": finding.fault.right,
                 "fix": finding.fault.fix,
                 "seen": finding.fault.seen,
                 "without": finding.without,

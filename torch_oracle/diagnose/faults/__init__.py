@@ -1,1 +1,1 @@
-"""The catalogue of known faults of hand-written LSTMs and training programs."""
+"""The catalogue of known faults of hand-written LSTMs and training programs, as records."""

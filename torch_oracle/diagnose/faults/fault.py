@@ -1,4 +1,4 @@
-"""What a known fault is: where it breaks the real code, what first shows it, and the remedy."""
+"""What a known fault is: its wrong and its right formula, what first shows it, and the remedy."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -7,28 +7,65 @@ from typing import Literal
 
 from torch_oracle.diagnose.injection import Edit, injected
 
-Stage = Literal["forward", "loss", "backward", "training"]
+FaultStage = Literal["forward", "loss", "backward", "training"]
+"""The part of a program that has the fault."""
+
+RULES = (
+    "lengths",
+    "batch",
+    "state",
+    "gradient",
+    "clipping",
+    "SGD",
+    "Adam",
+    "weight decay",
+    "schedule",
+)
+"""What a fault may break that is no numbered equation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A known bug of hand-written LSTMs, which can be injected into the real code."""
+    """A known bug of hand-written LSTMs, which can be put into the code of this package.
+
+    Formulas are in the notation of docs/derivation.md and of the docstrings of `cell.py`.
+
+    Args:
+        id: a short name, in words and hyphens.
+        stage: the part of the program that is wrong.
+        equation: the number of the equation that is broken, such as "(11)"; or one of `RULES`.
+        wrong: the formula that the faulty program computes.
+        right: the formula that it should compute.
+        first: the tensor and the step that show it first, in the order of computation. Steps count
+            as in Python: 0 is the first, -1 the last, with which the backward pass begins; None is
+            a total over the steps. Of a training fault, the stage and the training step.
+        fix: the remedy, in a sentence.
+        seen: where it was found: repository and issue.
+        edits: where the formula stands in the code of this package, and how it is broken there.
+    """
 
     id: str
-    """Short, in words and hyphens."""
-    stage: Stage
+    stage: FaultStage
     equation: str
-    """The number of the equation it breaks (docs/derivation.md), or the name of the rule."""
-    edits: tuple[Edit, ...]
-    """The right lines of the real code, and the wrong ones."""
+    wrong: str
+    right: str
     first: tuple[str, int | None]
-    """The tensor and the step that first show it, in the order of computation. Steps count as in
-    Python: 0 is the first, -1 the last, which is the backward pass's first; None is a total.
-    Of training faults: the stage (loss, gradient, clip, moment, update) and the training step."""
     fix: str
-    """The remedy in a sentence, with the right formula."""
     seen: str = ""
-    """Where it was found: repository and issue."""
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFault(Fault):
+    """A known bug of training programs.
+
+    Args:
+        case: the name of one of `training_cases`, in which `first` holds.
+        needs: what batches or recipe must have for it to change anything; empty if nothing.
+    """
+
+    case: str
+    needs: str = ""
 
 
 def faulty(faults: Sequence[Fault]) -> AbstractContextManager[None]:
