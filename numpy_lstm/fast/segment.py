@@ -128,8 +128,8 @@ def segment_backward(
     for block in reversed(segment.blocks):
         s, (H, n) = len(block.steps), block.c.shape[1:]
         first = packing.starts[block.steps.start] - rows.start
-        dh_next = _with_ending(dh_next, final[0], n)
-        dc_next = _with_ending(dc_next, final[1], n)
+        dh_next = with_ending(dh_next, final[0], n)
+        dc_next = with_ending(dc_next, final[1], n)
         dc = None
         if kept is not None:
             dc = np.empty((s, H, n), dy.dtype)
@@ -177,7 +177,7 @@ def _by_step(columns: np.ndarray, first: int, s: int, n: int) -> Shaped[np.ndarr
     return part.reshape(len(part), s, n, copy=False).transpose(1, 0, 2)
 
 
-def _with_ending(
+def with_ending(
     carry: Shaped[np.ndarray, "F alive"], final: Shaped[np.ndarray, "N F"], n: int
 ) -> Shaped[np.ndarray, "F n"]:
     """The carry, and the gradients of the final states of the sequences that end here."""

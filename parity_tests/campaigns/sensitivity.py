@@ -22,7 +22,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from numpy_lstm.errors import check_positive, one_line_errors
-from numpy_lstm.fast import layer
+from numpy_lstm.fast import recurrence
 from numpy_lstm.lstm import lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K
 from parity_tests.support.planting import planted
@@ -33,16 +33,16 @@ from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import Problem, Trace, in_dtype
 
 FORWARD = ("i", "f", "g", "o")
-"""Gate values, as `layer._advance` calls them."""
+"""Gate values, as `recurrence.advance` calls them."""
 BACKWARD = {
-    "da_i": "by_dc[1]",
-    "da_f": "by_dc[2]",
-    "da_g": "by_dc[3]",
-    "da_o": "by_dm[0]",
+    "da_i": "products[1]",
+    "da_f": "products[2]",
+    "da_g": "products[3]",
+    "da_o": "products[4]",
     "dh_next": "dh_next",
-    "dc_next": "by_dc[0]",
+    "dc_next": "products[0]",
 }
-"""Gradients and the carries to the step before, as `layer._run_backward` calls them."""
+"""Gradients and the carries to the step before, as `recurrence.block_backward` calls them."""
 TERMS = (*FORWARD, *BACKWARD)
 GRID = 10.0 ** np.arange(-17, 1.01, 0.1)
 """Errors e that are tried: from far below float64's roundoff to ten."""
@@ -63,20 +63,20 @@ def scaled(term: str, t: int, e: float) -> Iterator[None]:
     """Run with one term of step t multiplied by 1 + e."""
     factor = f"(1 + {e!r})"
     if term in BACKWARD:
-        line = "np.matmul(W_hh_T, da_t, out=dh_next)"
-        scaling = f"if run.steps[s - 1 - k] == {t}: {BACKWARD[term]}[...] *= {factor}"
+        line = "np.matmul(weights.W_hh_T, da_t, out=dh_next)"
+        scaling = f"if block.steps[k] == {t}: {BACKWARD[term]}[...] *= {factor}"
         lines = (line, scaling) if term == "dh_next" else (scaling, line)
-        with planted(layer._run_backward, line, "\n        ".join(lines)):
+        with planted(recurrence.block_backward, line, "\n        ".join(lines)):
             yield
         return
-    call = "_advance(prepared, a, gates, c, c_t, h_t, product)"
-    # _advance does not know its step; `Prepared`, which is made anew for every run, can tell it.
-    tell = f"prepared.now = run.steps[k]\n        {call}"
-    line = "np.multiply(f, c, out=c_t)"
-    scaling = f"if getattr(prepared, 'now', None) == {t}: {term}[...] *= {factor}"
+    call = "advance(weights, a, block.gates[k], c, block.c[k + 1], h_out[k], scratch)"
+    # advance does not know its step; the weights, which are copied anew for every run, can tell it.
+    tell = f"weights.now = block.steps[k]\n        {call}"
+    line = "np.multiply(f, c_prev, out=c)"
+    scaling = f"if getattr(weights, 'now', None) == {t}: {term}[...] *= {factor}"
     with (
-        planted(layer._run_forward, call, tell),
-        planted(layer._advance, line, f"{scaling}\n    {line}"),
+        planted(recurrence.block_forward, call, tell),
+        planted(recurrence.advance, line, f"{scaling}\n    {line}"),
     ):
         yield
 

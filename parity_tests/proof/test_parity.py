@@ -22,12 +22,12 @@ from torch_oracle.proof.witnesses import (
 )
 
 KINDS = list(product((False, True), ("float32", "float64"), (False, True)))
-CASES = [(seed, *KINDS[seed % len(KINDS)]) for seed in range(240)]
+CASES = [(seed, *KINDS[seed % len(KINDS)]) for seed in range(64)]
 
 
 def test_the_cases_are_many_different_shapes():
     shapes = {random_problem(seed, model=True).x.shape for seed, *_ in CASES}
-    assert len(shapes) > 100
+    assert len(shapes) > 50
 
 
 @pytest.mark.parametrize(("seed", "model", "dtype", "pair"), CASES)
@@ -40,7 +40,7 @@ def test_every_tensor_at_every_step_matches_torch(seed, model, dtype, pair):
 
 @pytest.mark.parametrize("scale", [0.05, 8.0, 30.0, 1e4])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(2))
 def test_saturated_and_tiny_weights_raise_no_false_alarm(seed, dtype, scale):
     problem = random_problem(seed, model=seed % 2 == 0, dtype=np.dtype(dtype).type, scale=scale)
     comparison = check_parity(problem, seed=seed)
@@ -64,7 +64,7 @@ def test_the_trace_holds_every_quantity_of_the_schema():
 
 @pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_trace_agrees_with_a_plain_weight_tied_lstmcell(seed, layers, pair):
     """What torch_trace reads through the pre-activations is what the unaltered cell does."""
     problem = random_problem(seed, model=True, num_layers=layers, bias_pair=pair)
@@ -98,7 +98,7 @@ def test_tied_weights_share_memory_and_the_missing_bias_is_zero_and_frozen():
 
 @pytest.mark.parametrize("model", [False, True])
 @pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_three_witnesses_agree_on_the_derivative_in_random_directions(seed, pair, model):
     """Autograd, complex step and long double; the allowance is K roundoffs of the terms' sum."""
     problem = random_problem(seed, model=model, bias_pair=pair)
@@ -123,12 +123,19 @@ def test_three_witnesses_agree_on_the_derivative_in_random_directions(seed, pair
             assert abs(derivative - step) <= allowed, (name, derivative, step, allowed)
 
 
-@pytest.mark.parametrize("model", [False, True])
-def test_complex_step_gives_every_element_of_every_gradient(model):
-    options = {} if model else {"bidirectional": True, "proj_size": 2, "variant": "peephole"}
-    problem = random_problem(
-        5, model=model, num_layers=2, bias_pair=True, sizes=(3, 2, 4, 5), **options
-    )
+PEEPHOLE = {"bidirectional": True, "proj_size": 2, "variant": "peephole"}
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        pytest.param(True, {"num_layers": 2}, id="model"),
+        pytest.param(False, PEEPHOLE, id="layer"),
+        pytest.param(False, {"num_layers": 2, **PEEPHOLE}, id="layers", marks=pytest.mark.proof),
+    ],
+)
+def test_complex_step_gives_every_element_of_every_gradient(model, options):
+    problem = random_problem(5, model=model, bias_pair=True, sizes=(3, 2, 4, 5), **options)
     reference = numpy_trace(in_dtype(problem, np.longdouble))
     gradients = reference.steps | reference.totals
     for name in differentiable(problem):
@@ -137,7 +144,7 @@ def test_complex_step_gives_every_element_of_every_gradient(model):
         assert distance(gradient, expected) <= K, name
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_both_float64_results_are_within_the_rule_of_extended_precision(seed):
     problem = random_problem(seed, model=seed % 2 == 0)
     exact = numpy_trace(in_dtype(problem, np.longdouble))

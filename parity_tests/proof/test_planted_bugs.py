@@ -96,7 +96,7 @@ def comparison_with(bug: str, dtype: str) -> Comparison:
         return check_parity(problem)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.proof)])
 @pytest.mark.parametrize("bug", SEED_BUGS)
 def test_a_planted_bug_is_found_at_the_right_step_and_tensor(bug, dtype):
     comparison = comparison_with(bug, dtype)
@@ -173,7 +173,7 @@ OPTION_BUGS = {
         "dW_hr",
     ),
     "final cell gradient dropped where a sequence ends early": (
-        segment._with_ending,
+        segment.with_ending,
         "final[carry.shape[1] : n].T",
         "final[carry.shape[1] : n].T * (carry.shape[1] == 0)",
         {},
