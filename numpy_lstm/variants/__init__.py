@@ -10,6 +10,8 @@ A variant is a module with
   do; the other fields are the values that a comparison step by step looks at, each [N, H], in the
   order of their computation.
 
+torch_oracle/proof/torch_cells.py holds the same equations by torch's operations, which judge them.
+
 ``LSTM(..., variant="peephole")`` takes the name of a file of this folder,
 ``LSTM(..., variant=module)`` a module of one's own.
 """

@@ -1,6 +1,7 @@
 """Equation by number: each formula of a docstring, evaluated by itself, is what the code computes.
 
-From (11) in docs/derivation.md to the line that ends in `# (11)` to the test with 11 in its name.
+From (11) in docs/derivation.md to the line that ends in `# (11)` to the test that
+`pytest parity_tests/lstm -k equation_11_of_cell` runs.
 """
 
 import inspect
@@ -39,7 +40,7 @@ EVERY = [
 ]
 NUMBERED = [(module, number) for module, number in EVERY if number not in (31, 32)]
 """All but those of functions, which have a test of their own."""
-IDS = [f"{module.__name__.rpartition('.')[2]}-({number})" for module, number in NUMBERED]
+IDS = [f"equation_{number}_of_{module.__name__.rpartition('.')[2]}" for module, number in NUMBERED]
 
 Values = dict[str, Any]
 
