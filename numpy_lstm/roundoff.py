@@ -4,7 +4,7 @@ The distance of two tensors is their largest absolute difference, divided by wha
 from nothing: the roundoff of the reference tensor's largest magnitude (of a sum, of its terms'), or
 how far the reference itself moves when its inputs and activations move by one to two roundoffs,
 whichever is larger. Two correct programs differ by a few of these units, whatever the dtype, the
-sizes and the conditioning. docs/derivation.md gives the reasons.
+sizes and the conditioning. docs/the-rule.md gives the reasons.
 
 Noise as small as the roundoff of the arithmetic it is added in would be rounded to nothing or to a
 whole ulp. The arithmetic is therefore always float64, where the roundoff of float32 is resolved,
