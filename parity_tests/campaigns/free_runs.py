@@ -116,7 +116,8 @@ def judge(configuration: Configuration, steps: int) -> dict[str, Any]:
     parameters = experiment.parameters(model)
     recipe = experiment.recipe
     total_steps = recipe.epochs * len(task.training_batches(0))
-    free = FreeRun(model, recipe, parameters, total_steps, steps, seed=configuration.seed)
+    noise = list(json.dumps(asdict(configuration)).encode())  # of its own for every run
+    free = FreeRun(model, recipe, parameters, total_steps, steps, seed=noise)
     separations = Separations()
     start = time.perf_counter()
     judged = 0

@@ -148,7 +148,7 @@ class FreeRun:
         parameters: its initial weights.
         total_steps: of the run.
         steps: how many of them are judged at most.
-        seed: of the noise.
+        seed: of the noise, one number or several.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class FreeRun:
         parameters: Mapping[str, np.ndarray],
         total_steps: int,
         steps: int = MOST_STEPS,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
     ) -> None:
         self.steps_left = steps
         self.ended = ""
