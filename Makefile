@@ -11,18 +11,30 @@ export MKL_NUM_THREADS := 1
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 33554432
 
-.PHONY: demo test lint mutants reproduce clean
+.PHONY: demo test lint proof mutants reproduce clean
 
 demo: .venv/installed
 	$(BIN)/python scripts/train.py counting --oracle --out runs/demo --overwrite
 
 test: lint
-	$(BIN)/pytest -n 2 -q
+	$(BIN)/pytest -n 2 --dist worksteal -q
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+
+# What is long or statistical, one after another (docs/campaigns.md): hours. Before a release.
+proof: .venv/installed
+	rm -rf runs/proof && mkdir -p runs/proof
+	$(BIN)/pytest -n 2 -q -m "proof or hypothesis" --hypothesis-profile=proof
+	$(BIN)/python -m parity_tests.campaigns.random_problems --problems 10000
+	$(BIN)/python -m parity_tests.campaigns.sensitivity
+	$(BIN)/python -m parity_tests.campaigns.faults
+	$(BIN)/python -m parity_tests.campaigns.training_faults
+	$(BIN)/python -m parity_tests.campaigns.free_runs --out runs/proof/free-runs.jsonl
+	$(BIN)/python -m parity_tests.campaigns.porting_mutants
+	$(BIN)/python -m parity_tests.campaigns.corruption --files 10000
 
 # 7 minutes on two busy cores: 1,400 small changes to the code, one at a time, each of which the
 # tests must notice (docs/mutants.md). Ends with the figures by module.

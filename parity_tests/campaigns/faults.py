@@ -210,6 +210,8 @@ def check_all(console: Console) -> bool:
         f" {counts['active']} active, {counts['caught']} caught,"
         f" {counts['placed']} at the right step and tensor"
     )
+    if not counts["active"]:
+        return False
     return counts["caught"] == counts["active"] and counts["placed"] >= 0.98 * counts["active"]
 
 
@@ -239,6 +241,8 @@ def diagnosed(
 def enough(label: str, source: Source, counts: Counter[str]) -> bool:
     """Whether as many were named as are claimed, and at most 1 % wrongly."""
     named, active = counts["named"] + counts["equivalent"], counts.total() - counts["inactive"]
+    if not active:
+        return False
     if label == "novel":
         return counts["unknown"] + counts["partly"] == active  # nothing explained
     share = 0.9 if label != "single" else 1.0 if source == "everything" else 0.95

@@ -294,7 +294,7 @@ def campaign(paths: list[Path]) -> tuple[Counter[str], Counter[str], list[str]]:
 
 
 def main() -> int:
-    """Print the table; 1 if one survives."""
+    """Print the table; 1 if one survives, or if none was killed."""
     start = time.perf_counter()
     made, same, survivors = campaign(sorted(FOLDER.glob("*.safetensors")))
     if not made:
@@ -315,7 +315,7 @@ def main() -> int:
         f"{dead} of {made.total() - same.total()} killed, {same.total()} equivalent,"
         f" {time.perf_counter() - start:.1f} s"
     )
-    return 1 if survivors else 0
+    return 0 if dead and not survivors else 1
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ python -m parity_tests.campaigns.sensitivity
 
 The real code is broken: one term of one time step is multiplied by 1 + e, forward or backward. The
 table shows the smallest e that is found, on a grid of ten to a decade; "always" where the check
-rejects the correct code too.
+rejects the correct code too. Exit status 1 if the parity rule rejects the correct code, or misses
+an error of the size that it must find.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ BACKWARD = {
 }
 """Gradients and the carries to the step before, as `recurrence.block_backward` calls them."""
 TERMS = (*FORWARD, *BACKWARD)
+REQUIRED = {"float64": 1e-6, "float32": 1e-3}
+"""The error that the parity rule must find in any term of one step."""
 GRID = 10.0 ** np.arange(-17, 1.01, 0.1)
 """Errors e that are tried: from far below float64's roundoff to ten."""
 
@@ -182,7 +185,7 @@ def limits(problem: Problem, *, gradcheck: bool = False) -> dict[str, dict[str, 
 
 
 def main(settings: Settings) -> int:
-    """Print the table."""
+    """Print the table; 1 if the parity rule finds less than is required."""
     s = settings
     check_positive(
         steps=s.steps,
@@ -195,14 +198,21 @@ def main(settings: Settings) -> int:
     for column in ("T, N, I, H", "dtype", "check", *TERMS):
         table.add_column(column, no_wrap=True)
     cases = [(sizes, "float64"), (sizes, "float32"), ((6, 2, 3, 4), "float64")]
+    missed = []
     for shape, dtype in cases:
         problem = random_problem(0, dtype=np.dtype(dtype).type, sizes=shape)
         for check, row in limits(problem, gradcheck=shape != sizes).items():
             cells = ["always" if e == 0 else f"{e:.0e}" for e in row.values()]
             table.add_row(", ".join(map(str, shape)), dtype, check, *cells)
+            if check == "parity rule":
+                missed += [
+                    f"{dtype} {term}" for term, e in row.items() if not 0 < e <= REQUIRED[dtype]
+                ]
         table.add_section()
-    Console(width=200).print(table)
-    return 0
+    console = Console(width=200)
+    console.print(table)
+    console.print(f"the parity rule fails for: {', '.join(missed) or 'no term'}")
+    return int(bool(missed))
 
 
 if __name__ == "__main__":

@@ -213,6 +213,9 @@ def main(settings: Settings) -> int:
         console.print(", ".join(f"{count} {name}" for name, count in counts.items()))
         failures += counts["active"] - min(counts[k] for k in ("caught", "right stage", "named"))
         failures += counts["misnamed"]
+        if not counts["active"]:
+            console.print(f"no fault is active from {level}: nothing was shown")
+            failures += 1
     pairs = list(random_pairs(settings.pairs, settings.seed))
     results = {pair: pair_outcome(pair) for pair in track(pairs, "pairs")}
     for pair, result in results.items():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from parity_tests.campaigns.sensitivity import GRID, TERMS, Checks, gradcheck_finds, smallest
+from parity_tests.campaigns.sensitivity import (
+    GRID,
+    REQUIRED,
+    TERMS,
+    Checks,
+    gradcheck_finds,
+    smallest,
+)
 from parity_tests.support.problems import random_problem
 
 SIZES = (16, 8, 9, 32)
@@ -11,7 +18,7 @@ PLACE = {"dh_next": ("dh", -1), "dc_next": ("dc", -1)}
 """What shows an error first: tensor, and step relative to the broken one; else the term itself."""
 
 
-@pytest.fixture(scope="module", params=[("float64", 1e-6), ("float32", 1e-3)], ids=lambda p: p[0])
+@pytest.fixture(scope="module", params=REQUIRED.items(), ids=lambda p: p[0])
 def required(request) -> tuple[Checks, float]:
     dtype, e = request.param
     return Checks(random_problem(0, dtype=np.dtype(dtype).type, sizes=SIZES)), e
