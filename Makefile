@@ -34,6 +34,7 @@ proof: .venv/installed
 	$(BIN)/python -m parity_tests.campaigns.training_faults
 	$(BIN)/python -m parity_tests.campaigns.free_runs --out runs/proof/free-runs.jsonl
 	$(BIN)/python -m parity_tests.campaigns.porting_mutants
+	$(BIN)/python -m parity_tests.campaigns.porting_samples
 	$(BIN)/python -m parity_tests.campaigns.corruption --files 10000
 
 # 7 minutes on two busy cores: 1,400 small changes to the code, one at a time, each of which the
