@@ -27,5 +27,5 @@ def seed(weights, tokens, targets, h0, c0):
 
 @adapter(single=True, bias_pair=False, loss="sum")
 def fixed(weights, tokens, targets, h0, c0):
-    """The script repaired."""
+    """The script after its repair, as an adapter."""
     return run(fixed_lstm, weights, tokens, targets, h0, c0)

@@ -18,11 +18,11 @@ from numpy_lstm.errors import (
     check_is_array,
     check_parameters,
 )
+from numpy_lstm.fast.dropout import check_masks, dropout_masks, masks_for
 from numpy_lstm.fast.packing import Packing, make_packing
 from numpy_lstm.fast.stack import (
     PackedCache,
     check_inputs,
-    check_masks,
     given_states,
     packed_backward,
     packed_forward,
@@ -123,7 +123,7 @@ def lstm_forward(
     _check_finite_tokens("x", packed, config, packing, batched)
     h0 = _with_batch("h0", h0, batched)
     c0 = _with_batch("c0", c0, batched)
-    masks = _masks(config, packing, dtype, masks, rng)
+    masks = masks_for(config, packing, dtype, masks, rng)
     if config.variant is None:
         (y, h_n, c_n), run = packed_forward(
             config, parameters, packed, packing, h0, c0, masks=masks, recompute=recompute
@@ -208,52 +208,6 @@ def lstm_backward(
     if not batched:
         dh0, dc0 = dh0[:, 0], dc0[:, 0]
     return LSTMGradients(gradients.parameters, dx, dh0, dc0)
-
-
-def dropout_masks(
-    config: LSTM, T: int, N: int, dtype: np.dtype | type, *, rng: np.random.Generator
-) -> list[Shaped[np.ndarray, "T N F"]]:
-    """Masks of inverted dropout for each layer but the last: 1 / (1 - p), or 0 with probability p.
-
-    Scaling at training time leaves the expected output as it is, so evaluation needs no mask.
-
-    Args:
-        config: the LSTM, with the probability p.
-        T: steps.
-        N: sequences.
-        dtype: of the masks.
-        rng: draws what is dropped.
-    """
-    p, features = config.dropout, config.directions * config.output_size
-    if p == 0:
-        return []
-    scale = 0.0 if p == 1 else 1 / (1 - p)
-    masks = []
-    for _ in range(config.num_layers - 1):
-        kept = rng.random((T, N, features)) >= p
-        masks.append((scale * kept).astype(dtype))
-    return masks
-
-
-def _masks(
-    config: LSTM,
-    packing: Packing,
-    dtype: np.dtype,
-    masks: Sequence[np.ndarray] | None,
-    rng: np.random.Generator | None,
-) -> Sequence[np.ndarray]:
-    """The masks that are given, or drawn."""
-    if masks is not None and rng is not None:
-        raise InputError("masks, rng: expected one of them, got both")
-    if config.dropout == 0 and (masks or rng):
-        raise InputError(
-            "masks, rng: expected None where dropout is 0; set dropout in the configuration"
-        )
-    if masks is not None:
-        return masks
-    if rng is None:
-        return []
-    return dropout_masks(config, packing.T, packing.N, dtype, rng=rng)
 
 
 def _check_axes(config: LSTM, x: np.ndarray) -> bool:

@@ -50,7 +50,7 @@ class Workload:
     ragged: bool = False
 
     def __str__(self) -> str:
-        """Sizes, for a table."""
+        """The sizes, as a table shows them."""
         sizes = f"N={self.N} T={self.T} I={self.I} H={self.H}"
         return f"{self.kind} {sizes}{' ragged' if self.ragged else ''}"
 
@@ -88,7 +88,7 @@ class Record:
 
     @property
     def median(self) -> float:
-        """Median seconds."""
+        """The median of the measured seconds."""
         return statistics.median(self.seconds)
 
 

@@ -37,7 +37,7 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Print prompt and continuation."""
+    """Print the prompt and what the model makes of it."""
     check_positive(length=settings.length)
     check_not_negative(seed=settings.seed)
     if settings.length > sys.maxsize:

@@ -167,6 +167,6 @@ class TrainingRun:
             self.console = Console(quiet=True)
 
     def title(self) -> str:
-        """Heading of the picture."""
+        """The heading of the picture of the curves."""
         e = self.experiment
         return f"{type(self.task).__name__}: H={e.hidden_size}, {e.optimizer} {e.lr:g}, {e.dtype}"

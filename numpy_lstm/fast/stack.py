@@ -12,6 +12,7 @@ from jaxtyping import Int, Shaped
 
 from numpy_lstm.config import LSTM, Parameters, named_gradients, places_by_layer
 from numpy_lstm.errors import InputError, check_array, check_dtype
+from numpy_lstm.fast.dropout import check_masks
 from numpy_lstm.fast.layer import LayerCache, LayerGradients, layer_backward, layer_forward
 from numpy_lstm.fast.packing import Packing
 from numpy_lstm.fast.recurrence import layer_weights
@@ -168,19 +169,3 @@ def check_inputs(x: Shaped[np.ndarray, "M *I"], I: int, dtype: np.dtype) -> None
         raise InputError(
             f"x (tokens): expected integers 0 to I - 1 = {I - 1}, got {x.min()} to {x.max()}"
         )
-
-
-def check_masks(config: LSTM, T: int, N: int, masks: Sequence[np.ndarray], dtype: np.dtype) -> None:
-    """Raise unless there are no masks of dropout, or one of the right shape for each layer below.
-
-    Raises:
-        InputError: too few or too many masks, or one of a wrong shape or dtype.
-    """
-    below = config.num_layers - 1
-    if len(masks) not in (0, below):
-        raise InputError(
-            f"masks: expected one for each of num_layers - 1 = {below} layers, got {len(masks)}"
-        )
-    shape = (("T", T), ("N", N), ("D P", config.directions * config.output_size))
-    for k, mask in enumerate(masks):
-        check_array(f"masks[{k}]", mask, shape, dtype)

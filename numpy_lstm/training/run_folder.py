@@ -79,7 +79,7 @@ class RunFolder:
         self._write_pending()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the best weights."""
+        """Replace the best weights in the folder by these."""
         self._unsaved = checkpoint
         self._save_unsaved()
 

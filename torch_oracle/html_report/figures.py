@@ -115,7 +115,7 @@ class CurvePicture:
 
     @property
     def label(self) -> str:
-        """The picture in words."""
+        """What the picture shows, in words, for those who cannot see it."""
         worst = []
         for curve in self.curves:
             largest = max(distance for *_, distance in curve.points)

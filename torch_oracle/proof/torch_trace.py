@@ -37,24 +37,13 @@ def torch_trace(
     """
     if noise is not None:
         problem = moved(problem, noise)
-    config = problem.lstm
     arithmetic = Exact() if noise is None else Noisy(noise)
     if cell is None:
-        cell = _cell_of(config)
+        cell = _cell_of(problem.lstm)
     leaves = {name: _leaf(array) for name, array in problem.parameters.items()}
     h0, c0, x = _leaf(problem.h0), _leaf(problem.c0), _inputs(problem)
     alive = torch.from_numpy(problem.alive)
-    directions: list[_Direction] = []
-    y = x
-    for k, suffix in enumerate(config.suffixes):
-        weights = _weights_of(leaves, problem.prefix, suffix)
-        direction = _Direction(config, suffix, arithmetic, cell, weights, alive)
-        direction.run(y, h0[k], c0[k])
-        directions.append(direction)
-        if (k + 1) % config.directions == 0:
-            y = torch.cat([each.outputs() for each in directions[-config.directions :]], dim=2)
-            if problem.masks and k + 1 < len(config.suffixes):
-                y = y * torch.from_numpy(problem.masks[k // config.directions])
+    y, directions = _run_layers(problem, arithmetic, cell, leaves, (x, h0, c0))
     h_n = torch.stack([direction.h for direction in directions])
     c_n = torch.stack([direction.c for direction in directions])
     scalar = (h_n * torch.from_numpy(problem.dh_n)).sum()
@@ -81,6 +70,29 @@ def torch_trace(
     if noise is not None:
         magnitudes = {}
     return Trace(_arrays(steps), _arrays(totals), _arrays(magnitudes))
+
+
+def _run_layers(
+    problem: Problem,
+    arithmetic: Arithmetic,
+    cell: TorchCell,
+    leaves: Tensors,
+    inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> tuple[torch.Tensor, list["_Direction"]]:
+    """The outputs of the last layer [T, N, F], and every direction of every layer, run."""
+    config, alive = problem.lstm, torch.from_numpy(problem.alive)
+    y, h0, c0 = inputs
+    directions: list[_Direction] = []
+    for k, suffix in enumerate(config.suffixes):
+        weights = _weights_of(leaves, problem.prefix, suffix)
+        direction = _Direction(config, suffix, arithmetic, cell, weights, alive)
+        direction.run(y, h0[k], c0[k])
+        directions.append(direction)
+        if (k + 1) % config.directions == 0:
+            y = torch.cat([each.outputs() for each in directions[-config.directions :]], dim=2)
+            if problem.masks and k + 1 < len(config.suffixes):
+                y = y * torch.from_numpy(problem.masks[k // config.directions])
+    return y, directions
 
 
 def _cell_of(config: LSTM) -> TorchCell:

@@ -26,7 +26,7 @@ class CaseResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether nothing is wrong in this case."""
         return (
             self.complaint is None
             and self.comparison is not None
@@ -70,7 +70,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every case passed."""
+        """Whether nothing is wrong in any case."""
         return all(result.passed for result in self.results)
 
     @property

@@ -109,7 +109,7 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """Whether the weights arrived."""
+        """Whether the destination computes what the source does."""
         return self.determined and self.worst <= K and self.initial_states != "different"
 
 

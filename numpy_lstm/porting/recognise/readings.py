@@ -44,7 +44,7 @@ class FoundLSTM:
 
     @property
     def best(self) -> Reading:
-        """The likeliest reading."""
+        """The likeliest of the readings, which is the first."""
         return self.readings[0]
 
     @property
