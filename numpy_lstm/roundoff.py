@@ -26,6 +26,11 @@ factors (derivatives of saturated gates), which grow with its square.
 """
 
 
+def roundoff(dtype: np.dtype) -> float:
+    """Half the distance of 1 from the next larger number of this dtype."""
+    return float(np.finfo(dtype).eps) / 2
+
+
 def distances(
     actual: np.ndarray,
     reference: np.ndarray,
@@ -99,7 +104,7 @@ def distance_where_finite(
     if error == 0:
         return 0.0
     size = float(np.abs(reference[np.isfinite(reference)]).max(initial=0))
-    unit = max(least_unit, size * float(np.finfo(actual.dtype).eps) / 2)
+    unit = max(least_unit, size * roundoff(actual.dtype))
     if unit == 0 or not np.isfinite(error):
         return np.inf
     return float(error) / unit

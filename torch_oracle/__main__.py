@@ -20,8 +20,9 @@ with one_line_errors():  # where torch, tyro, rich or jinja2 is not installed
     import tyro
     from rich.console import Console
 
+    from torch_oracle.diagnose.diagnosis import Diagnosis
     from torch_oracle.diagnose.faults.catalogue import catalogue
-    from torch_oracle.diagnose.search import Diagnosis, diagnose
+    from torch_oracle.diagnose.search import diagnose
     from torch_oracle.diagnose.terminal import (
         diagnosis_json,
         print_diagnosis,

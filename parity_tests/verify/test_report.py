@@ -14,8 +14,9 @@ from numpy_lstm.roundoff import K
 from parity_tests.support import handwritten
 from torch_oracle import __main__ as command_line
 from torch_oracle.__main__ import Catalogue, Diagnose, Verify
+from torch_oracle.diagnose.diagnosis import Diagnosis, NamedFault
 from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS, FAULTS
-from torch_oracle.diagnose.search import Diagnosis, Finding, diagnose
+from torch_oracle.diagnose.search import diagnose
 from torch_oracle.diagnose.terminal import AUTOGRAD, diagnosis_json, print_diagnosis
 from torch_oracle.html_report.figures import HeatCell, heat_map
 from torch_oracle.html_report.page import page, summary, telling
@@ -221,8 +222,8 @@ def test_cells_of_the_heat_map(far, text, level):
 
 
 def test_the_terminal_shows_formulas_evidence_equivalents_and_source():
-    finding = Finding(BY_ID["dc-assigned"], 3e15, (BY_ID["dc-never-carried"],))
-    second = Finding(BY_ID["h-without-tanh"], 2e15, ())
+    finding = NamedFault(BY_ID["dc-assigned"], 3e15, (BY_ID["dc-never-carried"],))
+    second = NamedFault(BY_ID["h-without-tanh"], 2e15, ())
     text = printed(Diagnosis("explained", (finding, second), np.inf, 1.5, "dc at step 0", (), True))
     assert text.startswith("first to be wrong: dc at step 0\nusers:mine: Everything that is wrong")
     assert AUTOGRAD in text
@@ -244,7 +245,7 @@ def test_the_terminal_shows_formulas_evidence_equivalents_and_source():
 )
 def test_each_status_has_its_sentence(status, said):
     facts = () if status in ("correct", "explained") else ("dx at step 1 [odd]",)
-    findings = (Finding(BY_ID["dc-assigned"], 3e15, ()),) if status.endswith("explained") else ()
+    findings = (NamedFault(BY_ID["dc-assigned"], 3e15, ()),) if status.endswith("explained") else ()
     text = printed(Diagnosis(status, findings, 1.0, 1.0, "", facts))
     assert said in text
     assert ("  dx at step 1 [odd]\n" in text) == bool(facts)

@@ -6,9 +6,10 @@ from typing import Any
 from rich.console import Console
 
 from numpy_lstm.roundoff import K
+from torch_oracle.diagnose.diagnosis import Diagnosis, NamedFault
 from torch_oracle.diagnose.faults.catalogue import subject
 from torch_oracle.diagnose.faults.fault import Fault
-from torch_oracle.diagnose.search import NAMING, Diagnosis, Finding
+from torch_oracle.diagnose.probe import NAMING
 from torch_oracle.json_values import json_value
 from torch_oracle.training.diagnosis import NamedTrainingFault, TrainingDiagnosis
 from torch_oracle.verify.terminal import distance_text, print_line
@@ -44,7 +45,7 @@ def roundoffs(distance: float) -> str:
 
 
 def evidence(
-    finding: Finding | NamedTrainingFault, diagnosis: Diagnosis | TrainingDiagnosis
+    finding: NamedFault | NamedTrainingFault, diagnosis: Diagnosis | TrainingDiagnosis
 ) -> str:
     """What speaks for a finding."""
     n, rest = len(diagnosis.findings), roundoffs(finding.without)
@@ -94,7 +95,7 @@ def print_diagnosis(name: str, diagnosis: Diagnosis, console: Console) -> None:
 
 def _print_finding(
     number: int,
-    finding: Finding | NamedTrainingFault,
+    finding: NamedFault | NamedTrainingFault,
     diagnosis: Diagnosis | TrainingDiagnosis,
     console: Console,
 ) -> None:

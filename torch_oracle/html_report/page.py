@@ -17,9 +17,9 @@ from jinja2 import Environment, StrictUndefined
 
 from numpy_lstm.roundoff import K
 from torch_oracle.diagnose import terminal as diagnosis_report
+from torch_oracle.diagnose.diagnosis import Diagnosis
 from torch_oracle.diagnose.faults.catalogue import subject
 from torch_oracle.diagnose.faults.fault import Fault
-from torch_oracle.diagnose.search import Diagnosis
 from torch_oracle.html_report.figures import curve_pictures, heat_map, heat_map_legend
 from torch_oracle.verify.outputs import AdapterError
 from torch_oracle.verify.results import CaseResult, Verification, divergence_sentence
