@@ -44,14 +44,10 @@ def names(diagnosis) -> set[str]:
     "ids",
     [
         ("b-hh-dropped",),
-        ("c-without-input-gate",),
-        ("mask-zeroes-the-state",),
-        ("gradient-divided-by-padded-tokens",),
+        ("mask-without-pass-through",),
         ("c-prev-shifted",),
         ("slope-of-f-is-sigmoid",),
-        ("dh-prev-without-g",),
         ("embedding-gradient-assigned",),
-        ("gates-read-as-iofg",),
         ("gradients-joined-as-ogif",),
         ("dc-assigned", "slope-of-g-missing"),
         ("c-shifted", "dg-from-g", "bias-gradient-doubled"),
@@ -145,7 +141,7 @@ def test_a_torch_module_with_a_wrong_forward_pass_is_told_that_nothing_else_is_w
     assert diagnosis.autograd == autograd
 
 
-@pytest.mark.parametrize("novel", NOVEL[:4], ids=lambda fault: fault.id)
+@pytest.mark.parametrize("novel", NOVEL[:2], ids=lambda fault: fault.id)
 def test_a_fault_that_is_in_no_catalogue_is_called_unknown(novel):
     """More of them in the campaign."""
     diagnosis = diagnose(Plain((novel,), "layer", True))
