@@ -19,12 +19,6 @@ class Edit:
     right: str
     wrong: str
 
-    @property
-    def place(self) -> str:
-        """File and function."""
-        function = inspect.unwrap(self.function)
-        return f"{function.__module__.replace('.', '/')}.py, {function.__qualname__}"
-
 
 class CannotEdit(ValueError):
     """The piece to be replaced does not stand in the source exactly once."""

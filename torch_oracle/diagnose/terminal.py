@@ -22,16 +22,17 @@ AUTOGRAD = (
 
 def verdict(diagnosis: Diagnosis) -> str:
     """What the status means, in a sentence or two."""
-    n, far = len(diagnosis.findings), roundoffs(diagnosis.distance)
-    these, give = ("this known fault", "gives") if n == 1 else (f"these {n} known faults", "give")
-    together = "" if n == 1 else " together"
+    distance = roundoffs(diagnosis.distance)
+    faults_give = f"these {len(diagnosis.findings)} known faults together give"
+    if len(diagnosis.findings) == 1:
+        faults_give = "this known fault gives"
     sentences = {
         "correct": "Nothing wrong was found: on the problems of the diagnosis, every number that"
-        f" is returned agrees with PyTorch's (largest distance {far}; {K:g} are allowed).",
-        "explained": f"Everything that is wrong is explained: put into a correct LSTM, {these}"
-        f"{together} {give} the same wrong numbers (largest distance {far}; up to {NAMING:g} count"
-        " as the same).",
-        "partly explained": f"A part of what is wrong is explained: {these}{together} {give} some"
+        f" is returned agrees with PyTorch's (largest distance {distance}; {K:g} are allowed).",
+        "explained": f"Everything that is wrong is explained: put into a correct LSTM,"
+        f" {faults_give} the same wrong numbers (largest distance {distance}; up to {NAMING:g}"
+        " count as the same).",
+        "partly explained": f"A part of what is wrong is explained: {faults_give} some"
         " of the wrong numbers, but not all. Mend what is listed, and diagnose again.",
         "unknown": "Some numbers are wrong, and no known fault or set of known faults gives these"
         " numbers: the fault is not in the catalogue. What is wrong, the list says.",
@@ -41,17 +42,20 @@ def verdict(diagnosis: Diagnosis) -> str:
 
 def roundoffs(distance: float) -> str:
     """A distance with its unit."""
-    return f"{distance_text(distance)} roundoffs" if math.isfinite(distance) else "infinite"
+    if not math.isfinite(distance):
+        return "infinite"
+    return f"{distance_text(distance)} roundoffs"
 
 
 def evidence(
     finding: NamedFault | NamedTrainingFault, diagnosis: Diagnosis | TrainingDiagnosis
 ) -> str:
-    """What speaks for a finding."""
-    n, rest = len(diagnosis.findings), roundoffs(finding.without)
-    alone = "without it" if n == 1 else "if this one alone is left out"
-    together = "with it" if n == 1 else f"with all {n}"
-    return f"largest distance {alone}: {rest}; {together}: {roundoffs(diagnosis.distance)}"
+    """How far the numbers are without this fault and with all that were found."""
+    without, with_all = roundoffs(finding.without), roundoffs(diagnosis.distance)
+    n = len(diagnosis.findings)
+    if n == 1:
+        return f"largest distance without it: {without}; with it: {with_all}"
+    return f"largest distance if this one alone is left out: {without}; with all {n}: {with_all}"
 
 
 def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: Console) -> None:

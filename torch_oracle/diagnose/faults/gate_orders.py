@@ -10,6 +10,9 @@ from torch_oracle.diagnose.injection import Edit
 GATES = "ifgo"
 SPLIT = "a_i, a_f, a_g, a_o = np.split"
 JOIN = "da = np.concatenate([da_i, da_f, da_g, da_o], axis=-1)"
+SUM = "W_ih x + W_hh h_prev + b"
+RIGHT_VALUES = f"[a_i, a_f, a_g, a_o] = {SUM}"
+RIGHT_GRADIENTS = "da = [da_i, da_f, da_g, da_o]"
 BLOCKS = "W_ih, W_hh and b hold their blocks in the order i, f, g, o"
 SEEN = {"iofg": "CrispASR issue 106"}
 """Where the forward pass was found to read the gates in this order."""
@@ -26,10 +29,7 @@ def gate_order_faults() -> Iterator[Fault]:
 def _faults_of(order: str) -> Iterator[Fault]:
     """The three faults of one order, such as "iofg"."""
     values, gradients = _blocks("a", order), _blocks("da", order)
-    right_values = f"[{_blocks('a', GATES)}] = W_ih x + W_hh h_prev + b"
-    wrong_values = f"[{values}] = W_ih x + W_hh h_prev + b"
-    right_gradients = f"da = [{_blocks('da', GATES)}]"
-    wrong_gradients = f"da = [{gradients}]"
+    wrong_values, wrong_gradients = f"[{values}] = {SUM}", f"da = [{gradients}]"
     split = Edit(cell_forward, SPLIT, f"{values} = np.split")
     join = Edit(cell_backward, JOIN, f"da_i, da_f, da_g, da_o = {gradients}; {JOIN}")
     moved = [gate for gate, other in zip(GATES, order, strict=True) if gate != other]
@@ -40,7 +40,7 @@ def _faults_of(order: str) -> Iterator[Fault]:
         stage="forward",
         equation="(1)",
         wrong=wrong_values,
-        right=right_values,
+        right=RIGHT_VALUES,
         first=(f"a_{moved[0]}", 0),
         fix=f"{BLOCKS}; the forward pass reads them as {in_words}.",
         seen=SEEN.get(order, ""),
@@ -51,7 +51,7 @@ def _faults_of(order: str) -> Iterator[Fault]:
         stage="forward",
         equation="(1)",
         wrong=f"{wrong_values}, {wrong_gradients}",
-        right=f"{right_values}, {right_gradients}",
+        right=f"{RIGHT_VALUES}, {RIGHT_GRADIENTS}",
         first=(f"a_{moved[0]}", 0),
         fix=f"{BLOCKS}; forward and backward pass take them for {in_words}.",
         edits=(split, join),
@@ -61,7 +61,7 @@ def _faults_of(order: str) -> Iterator[Fault]:
         stage="backward",
         equation="(13)",
         wrong=wrong_gradients,
-        right=right_gradients,
+        right=RIGHT_GRADIENTS,
         first=(f"da_{last_moved}", -1),
         fix=f"Join the gates' gradients in the order i, f, g, o, not {in_words}.",
         edits=(join,),
