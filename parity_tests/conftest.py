@@ -1,7 +1,9 @@
 """Shared fixtures."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
@@ -18,6 +20,17 @@ settings.load_profile("test")
 def _one_thread() -> None:
     """The tests run in parallel processes; each keeps to one thread."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def without_type_checks() -> Iterator[None]:
+    """Checks no argument against its annotation: half of the time, in modules that sample values.
+
+    The other modules call the same functions with their annotations checked.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -31,6 +31,14 @@ def test_every_size_may_be_one(sizes, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("H", [1, 2])
+def test_layer_norm_of_one_or_two_units_cancels_nearly_all_of_the_gradient(H, dtype):
+    problem = random_problem(0, dtype=dtype, sizes=(1, 1, 1, H), bias=False, variant="layer_norm")
+    comparison = check_parity(problem)
+    assert comparison.first is None, str(comparison.first)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("T", [500, pytest.param(10_000, marks=pytest.mark.proof)])
 def test_long_sequences_match_nn_lstm(T, dtype):
     """With noise of the inputs alone, which is less than `check_parity` would allow.

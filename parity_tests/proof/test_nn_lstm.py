@@ -17,7 +17,10 @@ from torch_oracle.proof.nn_lstm import module_totals
 from torch_oracle.proof.torch_cells import TORCH_CELLS
 from torch_oracle.proof.trace import Problem, contribution
 
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+    pytest.mark.usefixtures("without_type_checks"),
+]
 
 INPUTS = [
     (kind, k, dtype)

@@ -15,6 +15,8 @@ from torch_oracle.proof.compare import Comparison, check_parity, compare, deviat
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.torch_trace import torch_trace
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 T = 7
 SIZES = (T, 5, 6, 9)
 
