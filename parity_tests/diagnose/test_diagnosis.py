@@ -33,6 +33,8 @@ from torch_oracle.proof.trace import Trace
 from torch_oracle.verify.loading import adapter_of
 from torch_oracle.verify.verification import verify
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}
 
 

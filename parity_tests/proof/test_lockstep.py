@@ -33,6 +33,8 @@ from torch_oracle.lockstep.torch_run import TorchRun
 from torch_oracle.lockstep.update import check_update
 from torch_oracle.training.cases import training_cases
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 SMALL = CountingExperiment(
     hidden_size=6, n_max=4, num_sequences=80, batch_size=8, schedule="constant"
 )

@@ -32,6 +32,8 @@ from torch_oracle.training.cases import training_cases
 from torch_oracle.training.diagnosis import NAMING, diagnose_training, report_distances
 from torch_oracle.training.stages import judge_training
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 BY_ID = {fault.id: fault for fault in TRAINING_FAULTS}
 CASES = {case.name: case for case in training_cases()}
 RIGHT = faulty_adapter([])

@@ -129,10 +129,10 @@ def test_packing_round_trip_reversal_and_cuts():
         np.testing.assert_array_equal(mirrored[:length, n], padded[:length, n][::-1])
     assert list(packing.segments(9)) == [range(0, 2), range(2, 4)]
     assert list(packing.segments(1)) == [range(t, t + 1) for t in range(4)]
-    assert list(packing.runs(range(4), 100)) == [range(t, t + 1) for t in range(4)]
+    assert list(packing.blocks(range(4), 100)) == [range(t, t + 1) for t in range(4)]
     full = make_packing(5, 3, np.full(3, 5))
     assert list(full.segments(7)) == [range(0, 2), range(2, 4), range(4, 5)]
-    assert list(full.runs(range(1, 5), 9)) == [range(1, 4), range(4, 5)]
+    assert list(full.blocks(range(1, 5), 9)) == [range(1, 4), range(4, 5)]
     assert [full.alive_after(range(2, 4)), full.alive_after(range(2, 5))] == [3, 0]
 
 
