@@ -27,6 +27,7 @@ lint: .venv/installed
 # What is long or statistical, one after another (docs/campaigns.md): hours. Before a release.
 proof: .venv/installed
 	rm -rf runs/proof && mkdir -p runs/proof
+	CHECK_ANNOTATIONS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 	$(BIN)/pytest -n 2 -q -m "proof or hypothesis" --hypothesis-profile=proof
 	$(BIN)/python -m parity_tests.campaigns.random_problems --problems 10000
 	$(BIN)/python -m parity_tests.campaigns.sensitivity

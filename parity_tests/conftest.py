@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,11 +25,12 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def without_type_checks() -> Iterator[None]:
-    """Checks no argument against its annotation: half of the time, in modules that sample values.
+    """Check no argument against its annotation, which takes most of the time of many numbers.
 
-    The other modules call the same functions with their annotations checked.
+    The other modules check them all. So does every module where CHECK_ANNOTATIONS is set.
     """
-    jaxtyping.config.update("jaxtyping_disable", True)
+    disable = not os.environ.get("CHECK_ANNOTATIONS")
+    jaxtyping.config.update("jaxtyping_disable", disable)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 

@@ -1,10 +1,12 @@
 """The command port.py as a user runs it: conversions, proofs, refusals that lose nothing."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, digest
 from numpy_lstm.porting.layouts.table import TABLE
+from parity_tests.support.commands import Result, run_here
 from parity_tests.support.problems import random_parameters
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "port.py"
@@ -32,7 +35,14 @@ sys.argv = sys.argv[1:]
 """
 
 
-def port(folder: Path, *arguments: object, prelude: str = "") -> subprocess.CompletedProcess[str]:
+def port(folder: Path, *arguments: object) -> Result:
+    """Run the command in this process, in a folder."""
+    with contextlib.chdir(folder), mock.patch.dict(os.environ, COLUMNS="160"):
+        return run_here(SCRIPT, *arguments)
+
+
+def port_in_a_process(folder: Path, *arguments: object, prelude: str = "") -> Result:
+    """Run the command as a user does, after other lines of Python if there are any."""
     code = prelude + "runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, *(["-c", code] if prelude else []), SCRIPT, *arguments]
     wide = os.environ | {"COLUMNS": "160"}
@@ -119,9 +129,9 @@ def test_a_proof_holds_what_it_takes_to_verify_it_and_is_verified_without_torch(
     assert proof["proof"]["passed"] is True
     assert proof["proof"]["inputs"]["T"] >= 3
     assert set(proof["proof"]["distances"]) == {"source", "destination", "numpy_lstm"}
-    refusal = port(folder, "check", "keras.npz", "none:module", prelude=NO_TORCH)
+    refusal = port_in_a_process(folder, "check", "keras.npz", "none:module", prelude=NO_TORCH)
     assert "needs the package torch" in refusal.stderr  # the block works
-    result = port(folder, "check", "keras.npz", "out.npz", prelude=NO_TORCH)
+    result = port_in_a_process(folder, "check", "keras.npz", "out.npz", prelude=NO_TORCH)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("holds") == 5
     assert result.stdout.rstrip().endswith("the same LSTM")
@@ -173,12 +183,15 @@ def test_a_live_module_is_checked_against_a_file(folder):
         "module.load_state_dict(state)\n"
         "other = torch.nn.LSTM(3, 5, dtype=torch.float64)\n"
     )
-    result = port(folder, "check", "torch.npz", "mine:module")
+    result = port_in_a_process(folder, "check", "torch.npz", "mine:module")
     assert result.returncode == 0, result.stderr
     assert "the second is the first bit for bit" in result.stdout
-    assert port(folder, "check", "torch.npz", "mine:other").returncode == 1
+    assert port_in_a_process(folder, "check", "torch.npz", "mine:other").returncode == 1
     for name in ("torch.nn:LSTM", "mine:state"):
-        assert "expected a torch.nn.Module" in port(folder, "check", "torch.npz", name).stderr
+        assert (
+            "expected a torch.nn.Module"
+            in port_in_a_process(folder, "check", "torch.npz", name).stderr
+        )
 
 
 def test_what_would_be_lost_is_refused_and_said_when_it_is_allowed(folder):

@@ -14,6 +14,8 @@ from torch_oracle.diagnose.injection import injected
 from torch_oracle.training.cases import training_cases
 from torch_oracle.training.stages import STAGES
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 EQUATIONS = [equation for module in MODULES for equation in equations_of(module)]
 NUMBERS = {f"({equation.number})" for equation in EQUATIONS}
 FORMULAS = {f"{equation.name} = {equation.expression}" for equation in EQUATIONS}

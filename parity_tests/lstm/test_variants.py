@@ -17,6 +17,8 @@ from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import in_dtype
 from torch_oracle.proof.witnesses import complex_step_gradient, gradient_name
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 NAMES = sorted(module.name for module in iter_modules(folder.__path__))
 SIZES = (5, 3, 4, 6)
 

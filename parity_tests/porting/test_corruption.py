@@ -22,7 +22,7 @@ from parity_tests.campaigns.corruption import (
 from parity_tests.campaigns.corruption_attacks import CANARY, Attack, attacks
 from parity_tests.campaigns.corruption_samples import samples
 
-FILES = 100
+FILES = 50
 
 
 def test_damaged_and_malicious_files_are_refused_or_read_and_never_do_harm(tmp_path):
@@ -32,7 +32,7 @@ def test_damaged_and_malicious_files_are_refused_or_read_and_never_do_harm(tmp_p
     known = [sample.kind for sample in samples()]
     assert kinds == {kind: FILES // len(known) for kind in known} | {"attacks": len(attacks())}
     reads = Counter(outcome.read for outcome in outcomes)
-    assert min(reads["refused"], reads["identical"], reads["different"]) > 5
+    assert min(reads["refused"], reads["identical"], reads["different"]) > 2
     assert report(outcomes).row_count == len(known) + 2
 
 

@@ -49,6 +49,8 @@ from parity_tests.support.frameworks import (
     worst_distance,
 )
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 
 @dataclass(frozen=True)
 class Case:

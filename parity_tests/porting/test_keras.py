@@ -39,9 +39,12 @@ T, N, I, H = 5, 3, 2, 4
 HARD = "hard_sigmoid(0.16666666666666666, 0.5)"
 OLD_HARD = "hard_sigmoid(0.2, 0.5)"
 FLOAT32 = np.dtype(np.float32)
-pytestmark = pytest.mark.filterwarnings(  # Keras' torch backend
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(  # Keras' torch backend
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+    pytest.mark.usefixtures("without_type_checks"),
+]
 
 
 @pytest.fixture(scope="module")

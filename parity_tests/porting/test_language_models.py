@@ -31,6 +31,8 @@ from torch_oracle.weights.pt_files import pt_bytes, read_pt, to_array, to_tensor
 from torch_oracle.weights.torch_language_model import TorchLanguageModel
 from torch_oracle.weights.torch_sampling import generate, log_probabilities
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 DTYPES = [np.float32, np.float64]
 README = """
 from numpy_lstm import load_checkpoint, save_checkpoint

@@ -26,6 +26,8 @@ from parity_tests.support.conformance import FOLDER, load_vector, vector_of
 from parity_tests.support.problems import random_parameters
 from parity_tests.support.random_lstms import rich_model
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 PAIR_SEEDS = 1
 """LSTMs of each layout; the campaign `porting_samples` takes 4."""
 VECTORS = sorted(FOLDER.glob("*.safetensors"))

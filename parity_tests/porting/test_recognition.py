@@ -9,6 +9,8 @@ from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.layouts.table import ROWS
 from parity_tests.campaigns.porting_samples import check_verdicts, verdicts
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 FILES = 8
 """Files of each layout; the campaign `porting_samples` takes 50."""
 

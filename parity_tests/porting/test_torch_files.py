@@ -32,6 +32,7 @@ from torch_oracle.weights.pt_files import module_archive, pt_bytes, read_pt, to_
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
     pytest.mark.filterwarnings("ignore:dropout option adds dropout after all but last"),
+    pytest.mark.usefixtures("without_type_checks"),
 ]
 BOOLEANS = (False, True)
 SIZES = [(3, 5, 0), (3, 5, 2), (1, 5, 0), (1, 5, 2), (3, 1, 0), (1, 1, 0)]

@@ -18,6 +18,8 @@ from torch_oracle.verify.hand_layouts import ColumnVectors, GatePairs, Stacked
 from torch_oracle.verify.outputs import AdapterError
 from torch_oracle.verify.verification import verify
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 RIGHT = [
     "our_layer",
     "our_model",

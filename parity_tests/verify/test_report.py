@@ -26,6 +26,8 @@ from torch_oracle.verify.loading import adapter_of
 from torch_oracle.verify.outputs import AdapterError
 from torch_oracle.verify.verification import collect, verify, verify_case
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 BY_ID = {fault.id: fault for fault in CELL_FAULTS}
 
 

@@ -21,6 +21,8 @@ from torch_oracle.adapters import adapter, adapter_of, load
 from torch_oracle.verify.cases import SCALES, Case, verification_cases
 from torch_oracle.verify.verification import verify, verify_case
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 ROOT = Path(__file__).parents[2]
 OURS = adapter_of(handwritten.our_layer, "ours")
 CASE = Case((4, 3, 2, 5), "float64", 1.0, 0)
