@@ -22,11 +22,23 @@ def loaded_by(modules):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_no_module_of_numpy_lstm_loads_torch_or_what_only_commands_need():
+TERMINAL = "numpy_lstm.porting.terminal"
+"""Prints what a command found, with rich."""
+
+
+def modules_of_numpy_lstm():
     found = pkgutil.walk_packages(numpy_lstm.__path__, "numpy_lstm.")
-    modules = ["numpy_lstm", *(module.name for module in found)]
+    return ["numpy_lstm", *(module.name for module in found)]
+
+
+def test_no_module_of_numpy_lstm_loads_torch_or_what_only_commands_need():
+    modules = [name for name in modules_of_numpy_lstm() if name != TERMINAL]
     assert len(modules) > 15
     assert loaded_by(modules) == "[]"
+
+
+def test_the_terminal_loads_no_torch_either():
+    assert loaded_by([TERMINAL]) == "['rich']"
 
 
 def test_the_probe_would_notice():
