@@ -12,7 +12,7 @@ from hypothesis import settings
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 """Real files, where the machine has them; tests skip what is absent."""
 
-settings.register_profile("test", max_examples=60, deadline=None, derandomize=True, database=None)
+settings.register_profile("test", max_examples=40, deadline=None, derandomize=True, database=None)
 settings.register_profile("proof", settings.get_profile("test"), max_examples=1000)
 settings.load_profile("test")
 

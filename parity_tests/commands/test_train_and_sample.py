@@ -25,6 +25,7 @@ from parity_tests.support import commands
 from parity_tests.support.commands import Result
 from torch_oracle.lockstep.free_run import FACTOR
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TINY = ("--hidden-size", "8", "--num-sequences", "50", "--n-max", "4")
 
@@ -92,9 +93,7 @@ THOUSAND = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "dtype", "count"), [("sgd", "float32", 40), ("adam", "float64", 40), *THOUSAND]
-)
+@pytest.mark.parametrize(("optimizer", "dtype", "count"), [("adam", "float32", 40), *THOUSAND])
 def test_a_long_run_with_clipping_passes(optimizer, dtype, count, tmp_path):
     """As a command, since the checks of shapes at run time would take most of the time here."""
     result = run(

@@ -29,7 +29,7 @@ def test_every_file_of_the_folder_has_a_version_of_torch():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_tensor_at_every_step_matches_torchs_single_operations(name, seed, dtype):
     options = {"num_layers": 1 + seed % 2, "bidirectional": seed % 3 == 0, "bias": seed != 3}

@@ -495,8 +495,11 @@ CONNECTIONS = {
 }
 
 
-@pytest.mark.parametrize("ending", [".keras", ".h5"])
-@pytest.mark.parametrize("connection", CONNECTIONS)
+@pytest.mark.parametrize(
+    ("connection", "ending"),
+    [(connection, ".keras") for connection in CONNECTIONS]
+    + [(connection, ".h5") for connection in ("called twice", "of cells", "seq2seq")],
+)
 def test_layers_are_one_stack_only_where_the_model_says_so(keras, connection, ending, tmp_path):
     """Sizes and names fit in every case."""
     keras.utils.clear_session()

@@ -13,6 +13,7 @@ from parity_tests.campaigns.sensitivity import (
 )
 from parity_tests.support.problems import random_problem
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 SIZES = (16, 8, 9, 32)
 PLACE = {"dh_next": ("dh", -1), "dc_next": ("dc", -1)}
 """What shows an error first: tensor, and step relative to the broken one; else the term itself."""

@@ -17,6 +17,7 @@ pytest_plugins = ["pytester"]
 
 assert torch_oracle.verify.verification
 assert handwritten
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 ROOT = Path(__file__).parents[2]
 PLUGIN = ("-p", "no:verify_lstm", "-p", "torch_oracle.pytest_plugin")
 """Loaded by its module's name, so that it is the same with and without the entry point."""
