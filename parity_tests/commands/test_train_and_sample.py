@@ -22,7 +22,7 @@ from numpy_lstm import (
     save_checkpoint,
 )
 from parity_tests.support import commands
-from parity_tests.support.commands import Result
+from parity_tests.support.commands import Result, interruptible
 from torch_oracle.lockstep.free_run import FACTOR
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
@@ -175,15 +175,13 @@ def test_text_runs_from_the_same_command_and_can_be_sampled(tmp_path):
 def test_ctrl_c_leaves_the_log_and_the_best_weights(tmp_path):
     arguments = ["counting", "--epochs", "1000", "--oracle", "--out", str(tmp_path)]
     command = [sys.executable, str(SCRIPTS / "train.py"), *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "best.safetensors").exists() or len(log_of(tmp_path)) < 3:
-        assert time.monotonic() < deadline, "nothing was written"
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
+    with interruptible(command) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "best.safetensors").exists() or len(log_of(tmp_path)) < 3:
+            assert time.monotonic() < deadline, "nothing was written"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert "interrupted" in stdout
     assert "Traceback" not in stderr
@@ -439,13 +437,11 @@ with reproduce.one_line_errors():
     reproduce.main(reproduce.Settings(seeds=100, out=Path({str(out)!r})))
 """
     command = [sys.executable, "-u", "-c", code]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    with interruptible(command) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
     assert first.startswith("1 of 200: recommended")
     assert (process.returncode, stderr) == (130, "interrupted\n")
     assert json.loads(out.read_text())["runs"][0]["seed"] == 0

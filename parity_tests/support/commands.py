@@ -1,10 +1,12 @@
-"""Commands run in this process, which spares importing their packages again."""
+"""Commands run in this process, which spares importing their packages again, or interrupted."""
 
 import io
 import runpy
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -27,3 +29,28 @@ def run_here(script: Path, *arguments: object) -> Result:
             status = stop.code
     assert isinstance(status, int), status
     return Result([str(script)], status, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def interruptible(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A running command that Ctrl-C reaches; it does not outlive the test, whatever happens.
+
+    A shell starts what it runs in the background with SIGINT ignored, and programs inherit that.
+    A signal that is handled here is at its default there.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
