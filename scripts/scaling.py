@@ -12,7 +12,9 @@ from numpy_lstm.errors import check_positive, one_line_errors
 
 with one_line_errors():
     import tyro
-    from benchmark import Workload, arrays, numpy_call, peak_memory
+    from benchmarking.by_numpy import numpy_call
+    from benchmarking.processes import peak_memory
+    from benchmarking.workloads import Workload, arrays
 
 BASE = Workload("layer", N=8, T=64, I=64, H=64)
 FACTORS = (1, 2, 4, 8, 16, 32, 64)

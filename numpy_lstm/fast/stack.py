@@ -133,8 +133,7 @@ def packed_backward(
     parameters: dict[str, np.ndarray] = {}
     for k, suffix in enumerate(config.suffixes):
         parameters |= named_gradients(config, suffix, layers[k].weights)
-    in_order = tuple(layers[k] for k in range(len(layers)))
-    return PackedGradients(parameters, dx, dh0, dc0, in_order)
+    return PackedGradients(parameters, dx, dh0, dc0, tuple(layers[k] for k in sorted(layers)))
 
 
 def _in_reading_order(array: np.ndarray, packing: Packing, reverse: bool) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What is measured, by which implementations, in which processes, and how it is shown."""
