@@ -23,10 +23,16 @@ the size of the h that the cell reads: H, unless the outputs are projected.
 """
 
 Cache = namedtuple("Cache", "weights x h_prev c_prev a_i a_f a_g i f g c a_o o")
-"""What `cell_forward` hands to `cell_backward`; each value is [N, H]."""
+"""What `cell_forward` hands to `cell_backward`: what it read, then what it computed, [N, H] each.
+
+`a_o` and `o` are last, so that a variant whose output gate reads `c` has the same order.
+"""
 
 Gradients = namedtuple("Gradients", "weights dx dh_prev dc_prev da_o dc da_i da_f da_g")
-"""What `cell_backward` returns; each is `d` and the name of what it is the gradient of."""
+"""What `cell_backward` returns; each is `d` and the name of what it is the gradient of.
+
+`weights` is a tuple, the gradients of the weights in the order of `WEIGHTS`.
+"""
 
 
 def cell_forward(
@@ -54,7 +60,7 @@ def cell_forward(
         c_prev: cell state of the previous step [N, H].
 
     Returns:
-        ``(h, c), cache``: the new states, both [N, H].
+        ``(h, c), cache``: the new states, both [N, H], and what the backward pass needs.
     """
     W_ih, W_hh, b = weights
     a = x @ W_ih.T + h_prev @ W_hh.T + b  # (1)
@@ -89,10 +95,12 @@ def cell_backward(
         cache: what `cell_forward` returned; not changed.
 
     Returns:
-        The gradients; ``weights`` are dW_ih, dW_hh and db, sums over the batch.
+        The gradients of everything that the step read and computed; those of the weights are sums
+        over the batch.
     """
-    weights, x, h_prev, c_prev, _, _, _, i, f, g, c, _, o = cache
-    W_ih, W_hh, _ = weights
+    W_ih, W_hh, _ = cache.weights
+    x, h_prev, c_prev = cache.x, cache.h_prev, cache.c_prev
+    i, f, g, c, o = cache.i, cache.f, cache.g, cache.c, cache.o
     da_o = dh * tanh(c) * (o * (1 - o))  # (8)
     dc = dc_next + dh * o * (1 - tanh(c) ** 2)  # (9)
     da_i = dc * g * (i * (1 - i))  # (10)

@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm import cell, variants
+from numpy_lstm import cell as torch_cell
+from numpy_lstm import variants
 from numpy_lstm.errors import InputError, Shape, check_positive
 
 Parameters = Mapping[str, np.ndarray]
 """Weights by PyTorch's names, such as ``weight_ih_l0``."""
 State = tuple[np.ndarray, np.ndarray]
-"""(h, c), [layers, N, P] and [layers, N, H]."""
+"""(h, c), [layers * D, N, P] and [layers * D, N, H]; D directions each, as `LSTM.suffixes`."""
 
-PARAMETER_NAMES = {"W_ih": "weight_ih", "W_hh": "weight_hh", "W_ch": "weight_ch"}
-"""A parameter's name without its suffix, by a cell's name of it; other names are the same."""
+PARAMETER_NAMES = {
+    "W_ih": "weight_ih",
+    "W_hh": "weight_hh",
+    "W_hr": "weight_hr",
+    "W_ch": "weight_ch",
+}
+"""PyTorch's name of a weight, without suffix, by its symbol; the other weights keep their names."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class LSTM:
     def cell(self) -> Any:
         """The module with the equations of one step: `cell.py` or a variant."""
         if self.variant is None:
-            return cell
+            return torch_cell
         return variant_module(self.variant)
 
     @property
@@ -135,15 +141,16 @@ class LSTM:
 
     def parameter_shapes(self) -> dict[str, Shape]:
         """Name and shape of every parameter, as in PyTorch's state_dict."""
-        output = ("H", self.hidden_size)
+        output_axis = ("H", self.hidden_size)
         if self.proj_size:
-            output = ("P", self.proj_size)
-        input = ("I", self.input_size)
+            output_axis = ("P", self.proj_size)
+        input_axis = ("I", self.input_size)
         shapes: dict[str, Shape] = {}
         for layer, places in places_by_layer(self):
             if layer > 0:
-                input = (f"{self.directions}{output[0]}", self.directions * output[1])
-            axes = {"I": input, "P": output}
+                symbol, size = output_axis
+                input_axis = (f"{self.directions}{symbol}", self.directions * size)
+            axes = {"I": input_axis, "P": output_axis}
             for k, _ in places:
                 shapes |= self._layer_shapes(self.suffixes[k], axes)
         return shapes
@@ -157,10 +164,10 @@ class LSTM:
         for name, symbols in self.cell.WEIGHTS.items():
             shape = tuple(axes.get(symbol) or (symbol, self._size(symbol)) for symbol in symbols)
             for parameter in self.parameter_names(name):
-                shapes = own if name in cell.WEIGHTS else added
+                shapes = own if name in torch_cell.WEIGHTS else added
                 shapes[parameter + suffix] = shape
         if self.proj_size:
-            own[f"weight_hr{suffix}"] = (axes["P"], ("H", self.hidden_size))
+            own[PARAMETER_NAMES["W_hr"] + suffix] = (axes["P"], ("H", self.hidden_size))
         return own | added
 
     def _size(self, symbol: str) -> int:
@@ -192,7 +199,7 @@ class LSTM:
 
     def projection(self, parameters: Parameters, suffix: str) -> np.ndarray | None:
         """W_hr [P, H] of one direction; None without a projection."""
-        return parameters.get(f"weight_hr{suffix}")
+        return parameters.get(PARAMETER_NAMES["W_hr"] + suffix)
 
 
 def _step_names(named_tuple: Any) -> tuple[str, ...]:
@@ -236,7 +243,8 @@ def named_gradients(
 ) -> dict[str, np.ndarray]:
     """One direction's gradients, by the cell's names, under the names of the parameters.
 
-    Both of PyTorch's biases have the gradient of b.
+    Both of PyTorch's biases have the gradient of b, each in an array of its own: whoever scales one
+    in place must not scale the other.
     """
     named = {}
     for name, gradient in gradients.items():

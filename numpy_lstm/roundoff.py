@@ -34,7 +34,7 @@ def roundoff(dtype: np.dtype) -> float:
 def distances(
     actual: np.ndarray,
     reference: np.ndarray,
-    noise: Sequence[np.ndarray] = (),
+    moves: Sequence[np.ndarray] = (),
     magnitudes: np.ndarray | None = None,
     dtype: np.dtype | None = None,
 ) -> np.ndarray:
@@ -43,7 +43,7 @@ def distances(
     Args:
         actual: the tensors to judge [T, ...].
         reference: those to judge them by, of the same shape.
-        noise: how far the reference moves with noise (`deviations`), once for each noisy twin;
+        moves: how far the reference moves with noise of one roundoff, once for each noisy twin;
             without any, roundoff alone counts.
         magnitudes: for tensors that are sums of n terms, the sum of the terms' magnitudes times
             the root of n. Terms that cancel leave their rounding behind: the error of a sum is of
@@ -63,7 +63,9 @@ def distances(
     error = largest(actual - reference)
     info = np.finfo(reference.dtype if dtype is None else dtype)
     size = largest(reference if magnitudes is None else magnitudes)
-    moved = np.max([largest(moves) for moves in noise], axis=0) if noise else np.zeros_like(size)
+    moved = np.zeros_like(size)
+    for twin in moves:
+        moved = np.maximum(moved, largest(twin))
     # What is smaller than the smallest normal number may lose its digits, or all of itself; but
     # what is exactly zero and never moves must be met.
     unit = np.maximum(np.maximum(size * info.eps / 2, moved), info.tiny)

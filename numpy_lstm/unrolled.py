@@ -17,9 +17,10 @@ from numpy_lstm.config import LSTM, Parameters, named_gradients, places_by_layer
 
 @dataclass(frozen=True)
 class UnrolledCache:
-    """One direction of one layer. States are [T + 1, ...]: step t reads [t] and writes [t + 1].
+    """One direction of one layer, as `unrolled_backward` needs it.
 
-    `m` is what each step's cell returned as its h, before the projection.
+    `steps` are the caches of the cell, one a step, and `m` what the cell returned as its h, before
+    the projection. The states h and c have T + 1 entries: step t reads [t] and writes [t + 1].
     """
 
     cell: Any
@@ -35,8 +36,9 @@ class UnrolledCache:
 class UnrolledGradients:
     """One direction of one layer: the gradients of each step, and what they add up to.
 
-    `dh` is the total gradient of each h: through the output and through the next step. `by_step`
-    holds each step's own part [T, ...] of each weight's gradient, `weights` their sums.
+    `steps` are what the cell returned. `dh` is the total gradient of each h: through the output and
+    through the next step. `by_step` holds each step's own part [T, ...] of each weight's gradient,
+    `weights` their sums.
     """
 
     steps: tuple[Any, ...]
@@ -131,17 +133,17 @@ def unrolled_backward(
         by_step[name] = np.stack([gradients.weights[k] for gradients in steps])
     if cache.W_hr is not None:
         parts = [dh.T @ m for dh, m in zip(dh_by_step, cache.m, strict=True)]  # (20)
-        by_step["weight_hr"] = np.stack(parts)
+        by_step["W_hr"] = np.stack(parts)
     weights = {}
     for name, parts in by_step.items():
-        weights[name] = parts[::-1].sum(axis=0)  # (13) over time, in the order of the loop
+        weights[name] = parts[::-1].sum(axis=0)  # over time, from the last step to the first
     dh = np.stack(dh_by_step)
     return UnrolledGradients(tuple(steps), dh, by_step, weights, dh_next, dc_next)
 
 
 @dataclass(frozen=True)
 class UnrolledLSTMCache:
-    """Every direction of every layer, in the order of `LSTM.suffixes`."""
+    """What `unrolled_lstm_backward` needs; `directions` are in the order of `LSTM.suffixes`."""
 
     config: LSTM
     directions: tuple[UnrolledCache, ...]
@@ -150,7 +152,10 @@ class UnrolledLSTMCache:
 
 @dataclass(frozen=True)
 class UnrolledLSTMGradients:
-    """Gradients of all that entered, padded; `directions` in the order of `LSTM.suffixes`."""
+    """Gradients of all that entered, zero at padding, and of every step of each direction.
+
+    `directions` are in the order of `LSTM.suffixes`.
+    """
 
     parameters: dict[str, np.ndarray]
     dx: Shaped[np.ndarray, "T N I"]
@@ -168,7 +173,10 @@ def unrolled_lstm_forward(
     lengths: Int[np.ndarray, " N"],
     masks: Sequence[Shaped[np.ndarray, "T N F"]] = (),
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], UnrolledLSTMCache]:
-    """``(y, h_n, c_n), cache``, as `lstm_forward`; masks are those of dropout."""
+    """All layers and directions, forward: ``(y, h_n, c_n), cache``, as `lstm_forward` returns them.
+
+    The masks are those of dropout, one for each layer but the last; without them there is none.
+    """
     caches: list[UnrolledCache] = []
     for layer, places in places_by_layer(config):
         outputs = []
@@ -194,7 +202,7 @@ def unrolled_lstm_backward(
     dh_n: Shaped[np.ndarray, "layers N P"],
     dc_n: Shaped[np.ndarray, "layers N H"],
 ) -> UnrolledLSTMGradients:
-    """Gradients of all that entered, as `lstm_backward`, from the top layer down."""
+    """All layers and directions, backward, from the top layer down; see `lstm_backward`."""
     config, lengths = cache.config, cache.directions[0].lengths
     P = config.output_size
     by_place: dict[int, UnrolledGradients] = {}
@@ -204,13 +212,13 @@ def unrolled_lstm_backward(
             dy = dy * cache.masks[layer]
         dx = []
         for d, (k, reverse) in enumerate(places):
-            outputs = _in_reading_order(dy[:, :, d * P : (d + 1) * P], lengths, reverse)
-            gradients = unrolled_backward(outputs, cache.directions[k], dh_n[k], dc_n[k])
+            dy_k = _in_reading_order(dy[:, :, d * P : (d + 1) * P], lengths, reverse)
+            gradients = unrolled_backward(dy_k, cache.directions[k], dh_n[k], dc_n[k])
             by_place[k] = gradients
             parameters |= named_gradients(config, config.suffixes[k], gradients.weights)
-            inputs = np.stack([step.dx for step in gradients.steps])
-            dx.append(_in_reading_order(inputs, lengths, reverse))
-        dy = np.sum(dx, axis=0)
+            dx_k = np.stack([step.dx for step in gradients.steps])
+            dx.append(_in_reading_order(dx_k, lengths, reverse))
+        dy = np.sum(dx, axis=0)  # of the outputs of the layer below
     directions = tuple(by_place[k] for k in sorted(by_place))
     dh0 = np.stack([gradients.dh0 for gradients in directions])
     dc0 = np.stack([gradients.dc0 for gradients in directions])

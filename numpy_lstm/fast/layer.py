@@ -44,7 +44,7 @@ class LayerCache:
 class LayerGradients:
     """Gradients of all that entered the layer; those of the weights by `LayerWeights`' names.
 
-    `steps` is there only when it was asked for.
+    `dx` and the gradients of every step, `steps`, are there only when they were asked for.
     """
 
     weights: dict[str, np.ndarray]
@@ -93,8 +93,10 @@ def layer_forward(
         y[packing.rows(steps)] = segment.h[:, packing.batch_sizes[steps.start] :].T
         for block in segment.blocks:
             n, alive = block.c.shape[2], packing.alive_after(block.steps)
-            end = packing.starts[block.steps.stop]
-            h_n[alive:n] = y[end - (n - alive) : end]
+            last_step = slice(
+                packing.starts[block.steps.stop] - n, packing.starts[block.steps.stop]
+            )
+            h_n[alive:n] = y[last_step][alive:]  # of the sequences that end with this block
             c_n[alive:n] = block.c[-1, :, alive:].T
             h, c = segment.h[:, -n:][:, :alive], block.c[-1, :, :alive]
     return (y, h_n, c_n), LayerCache(weights, packing, x, tuple(segments))
@@ -109,27 +111,36 @@ def layer_backward(
     need_dx: bool = True,
     keep_steps: bool = False,
 ) -> LayerGradients:
-    """Equations (8) to (14), and (20), for every step, last to first; all packed."""
+    """Equations (8) to (14), and (20), for every step, last to first; all packed.
+
+    Args:
+        dy: gradient of the outputs.
+        cache: what `layer_forward` returned; not changed.
+        dh_n: gradient of the last hidden states.
+        dc_n: gradient of the last cell states.
+        need_dx: whether the gradient of the inputs is computed.
+        keep_steps: whether the gradients of every step are kept, for inspection.
+    """
     weights, packing = cache.weights, cache.packing
-    transposed, recomputing = backward_weights(weights), None
+    transposed = backward_weights(weights)
+    forward_weights = None
     if isinstance(cache.segments[0], SegmentCheckpoint):
-        recomputing = ForwardWeights(weights)
+        forward_weights = ForwardWeights(weights)
     M, dtype = len(dy), dy.dtype
-    dx, steps = None, None
+    dx, step_gradients = None, None
     if need_dx:
         dx = np.empty((M, weights.W_ih.shape[1]), dtype)
     if keep_steps:
         da = np.empty((M, len(weights.b)), dtype)
-        steps = StepGradients(np.empty_like(dy), np.empty((M, dc_n.shape[1]), dtype), da)
-    carries = dh_n[:0].T.copy(), dc_n[:0].T.copy()
+        step_gradients = StepGradients(np.empty_like(dy), np.empty((M, dc_n.shape[1]), dtype), da)
+    carries = dh_n[:0].T.copy(), dc_n[:0].T.copy()  # of no sequence: all have ended behind the end
     totals: dict[str, np.ndarray] = {}
-    for kept in reversed(cache.segments):
-        segment = kept
+    for segment in reversed(cache.segments):
         if isinstance(segment, SegmentCheckpoint):
-            assert recomputing is not None
-            segment = segment_forward(recomputing, cache.x, packing, segment, False)
+            assert forward_weights is not None
+            segment = segment_forward(forward_weights, cache.x, packing, segment, False)
         da, dh, carries = segment_backward(
-            transposed, segment, packing, dy, (dh_n, dc_n), carries, steps
+            transposed, segment, packing, dy, (dh_n, dc_n), carries, step_gradients
         )
         for name, gradient in weight_gradients(cache, segment, da, dh).items():
             if name in totals:
@@ -139,7 +150,7 @@ def layer_backward(
         if dx is not None:
             np.matmul(da.T, weights.W_ih, out=dx[packing.rows(segment.steps)])  # (14)
     dh0, dc0 = carries
-    return LayerGradients(totals, dx, dh0.T.copy(), dc0.T.copy(), steps)
+    return LayerGradients(totals, dx, dh0.T.copy(), dc0.T.copy(), step_gradients)
 
 
 def step_forward(
@@ -162,8 +173,8 @@ def step_forward(
 def weight_gradients(
     cache: LayerCache,
     segment: Segment,
-    da: Shaped[np.ndarray, "G m"],
-    dh: Shaped[np.ndarray, "P m"],
+    da: Shaped[np.ndarray, "G tokens"],
+    dh: Shaped[np.ndarray, "P tokens"],
 ) -> dict[str, np.ndarray]:
     """(13), and dW_hr of (20): the sums over a segment's tokens."""
     x = cache.x[cache.packing.rows(segment.steps)]
@@ -174,8 +185,11 @@ def weight_gradients(
         "b": da @ np.ones(da.shape[1], da.dtype),  # (13)
     }
     if cache.weights.W_hr is not None:
-        m = [side_by_side(block.gates[:, 2] * block.gates[:, 4]) for block in segment.blocks]
-        gradients["weight_hr"] = dh @ np.concatenate(m, axis=1).T  # (20)
+        m = []
+        for block in segment.blocks:
+            o, tanh_c = block.gates[:, 2], block.gates[:, 4]
+            m.append(side_by_side(o * tanh_c))  # (7), what the projection read
+        gradients["W_hr"] = dh @ np.concatenate(m, axis=1).T  # (20)
     return gradients
 
 

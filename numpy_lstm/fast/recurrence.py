@@ -1,8 +1,11 @@
-"""What must be done step after step: (1) to (7) forward and (8) to (14) backward, in a time loop.
+"""What must be done step after step, forward and backward.
 
-Inside, features are rows and the batch is the last axis, so that each gate is one contiguous block.
-A block of consecutive steps has one batch size n. What does not depend on the step before is left
-to `layer.py`, which does it for many steps at once.
+Forward, that is the recurrent part of (1), then (2) to (7) and (19); backward, (8) to (12), (20),
+and `dh_prev` and `dc_prev` of (14). What does not depend on the neighbouring step, the rest of (1),
+(13) and `dx` of (14), is left to `segment.py` and `layer.py`, which do it for many steps at once.
+
+Features are rows and the batch is the last axis, so that each gate is one contiguous block. The
+loops run over blocks of s consecutive steps which have one batch size n. As an axis, G is 4H.
 """
 
 from dataclasses import dataclass
@@ -34,7 +37,7 @@ class StepBlock:
     """What is kept of consecutive steps with one batch size n.
 
     `gates` are f, i, o, g and tanh(c) of each step. `c` begins with the cell state that the first
-    step reads. `a` are the pre-activations of f, i, o (negated) and g, where they are asked for.
+    step reads, so that it has s + 1 states. `a` are -a_f, -a_i, -a_o and a_g, where asked for.
     """
 
     steps: range
@@ -47,7 +50,7 @@ class ForwardWeights:
     """Copies of the weights with the gates in the order f, i, o, g, those of f, i, o negated.
 
     The three sigmoids are then one contiguous block, and sigmoid(a) = 1 / (1 + exp(-a)) needs -a:
-    a change of sign, which is exact, is made once in the weights and not at every step.
+    the sign, whose change is exact, is changed once in the weights and not at every step.
     """
 
     def __init__(self, weights: LayerWeights) -> None:
@@ -105,9 +108,9 @@ def advance(
     h: Shaped[np.ndarray, "P n"],
     scratch: Shaped[np.ndarray, "H n"],
 ) -> None:
-    """One step from its pre-activations: writes the gates, c and h."""
+    """One step from its pre-activations -a_f, -a_i, -a_o, a_g: writes the gates, c and h."""
     one, H = weights.one, weights.H
-    sigmoids = gates[:3].reshape(3 * H, -1)
+    sigmoids = gates[:3].reshape(3 * H, -1, copy=False)  # a view of f, i and o
     f, i, o, g, tanh_c = gates
     np.exp(a[: 3 * H], out=sigmoids)
     np.add(sigmoids, one, out=sigmoids)
@@ -163,8 +166,8 @@ def block_backward(
     s, (H, n) = len(block.steps), dc_next.shape
     products = np.empty((6, H, n), dc_next.dtype)  # dc_prev, da_i, da_f, da_g, da_o, dc
     dc_prev, dc_t = products[0], products[5]
-    da_t = products[1:5].reshape(4 * H, n)
-    dc_prev[...] = dc_next
+    da_t = products[1:5].reshape(4 * H, n, copy=False)
+    dc_prev[...] = dc_next  # dc_prev of the step after is what (9) adds
     dm = np.empty((H, n), dc_next.dtype)
     for k in reversed(range(s)):
         np.add(dh[k], dh_next, out=dh[k])
@@ -183,9 +186,10 @@ def block_backward(
 
 
 def backward_factors(block: StepBlock) -> Shaped[np.ndarray, "s 6 H n"]:
-    """What the forward pass fixes of (8) to (12), for all steps of the block at once.
+    """What (8) to (12), and `dc_prev` of (14), multiply by: known from the forward pass.
 
-    In this order: dc_prev/dc, da_i/dc, da_f/dc, da_g/dc, da_o/dh, dc/dh.
+    For all steps of the block at once; in this order the factors of dc in dc_prev, da_i, da_f and
+    da_g, and those of dh in da_o and dc. docs/derivation.md has the table.
     """
     f, i, o, g, tanh_c = block.gates.swapaxes(0, 1)
     factors = np.empty((len(block.steps), 6, *f.shape[1:]), f.dtype)

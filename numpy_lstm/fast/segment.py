@@ -19,8 +19,8 @@ from numpy_lstm.fast.recurrence import (
     block_forward,
 )
 
-FACTOR_BYTES = 1 << 18
-"""Memory for the factors of several steps at once, where steps are small."""
+BLOCK_FACTOR_BYTES = 1 << 18
+"""A block has as many steps as their `backward_factors` fit into this memory: a cache's worth."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,15 @@ def segment_forward(
     checkpoint: SegmentCheckpoint,
     keep_preactivations: bool,
 ) -> Segment:
-    """The steps of one segment, block by block."""
+    """The steps of one segment, block by block.
+
+    Args:
+        weights: prepared weights.
+        x: inputs of the whole layer, packed.
+        packing: where the tokens lie.
+        checkpoint: the steps, and the states with which they begin.
+        keep_preactivations: keep (1) too, for inspection.
+    """
     rows, n = packing.rows(checkpoint.steps), checkpoint.h.shape[1]
     P, H, dtype = len(checkpoint.h), weights.H, checkpoint.h.dtype
     a_x = input_part(weights, x[rows], n)
@@ -65,8 +73,8 @@ def segment_forward(
     h[:, :n] = checkpoint.h
     c = checkpoint.c
     blocks = []
-    most = FACTOR_BYTES // (6 * H * dtype.itemsize)
-    for steps in packing.blocks(checkpoint.steps, most):
+    most_tokens = BLOCK_FACTOR_BYTES // (6 * H * dtype.itemsize)
+    for steps in packing.blocks(checkpoint.steps, most_tokens):
         s, n = len(steps), packing.batch_sizes[steps.start]
         first = packing.starts[steps.start] - rows.start
         a = None
@@ -84,7 +92,7 @@ def segment_forward(
     return Segment(checkpoint.steps, h, tuple(blocks))
 
 
-def input_part(weights: ForwardWeights, x: np.ndarray, n: int) -> Shaped[np.ndarray, "G m"]:
+def input_part(weights: ForwardWeights, x: np.ndarray, n: int) -> Shaped[np.ndarray, "G tokens"]:
     """W_ih x + b of (1) for all tokens. A one-hot x picks a column of W_ih."""
     W_ih = weights.W_ih
     a = _empty_columns(len(W_ih), len(x), n, W_ih.dtype)
@@ -103,7 +111,7 @@ def segment_backward(
     dy: Shaped[np.ndarray, "M P"],
     final: tuple[np.ndarray, np.ndarray],
     carries: tuple[np.ndarray, np.ndarray],
-    kept: StepGradients | None,
+    step_gradients: StepGradients | None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """The steps of one segment, last to first.
 
@@ -114,35 +122,36 @@ def segment_backward(
         dy: gradient of the outputs of the whole layer.
         final: dh_n [N, P] and dc_n [N, H], which join where a sequence ends.
         carries: dh_next [P, n] and dc_next [H, n] from the segment after.
-        kept: where each step's gradients are written, if they are asked for.
+        step_gradients: where each step's gradients are written, if they are asked for.
 
     Returns:
-        ``da [4H, m], dh [P, m], carries`` of the segment's m tokens.
+        ``da [4H, tokens], dh [P, tokens], carries`` of the segment.
     """
     rows, n = packing.rows(segment.steps), packing.batch_sizes[segment.steps.start]
-    m = rows.stop - rows.start
-    dh = _empty_columns(dy.shape[1], m, n, dy.dtype)
+    tokens = rows.stop - rows.start
+    dh = _empty_columns(dy.shape[1], tokens, n, dy.dtype)
     dh[...] = dy[rows].T
-    da = _empty_columns(weights.W_hh_T.shape[1], m, n, dy.dtype)
+    da = _empty_columns(weights.W_hh_T.shape[1], tokens, n, dy.dtype)
     dh_next, dc_next = carries
     for block in reversed(segment.blocks):
         s, (H, n) = len(block.steps), block.c.shape[1:]
         first = packing.starts[block.steps.start] - rows.start
-        dh_next = with_ending(dh_next, final[0], n)
+        dh_next = with_ending(dh_next, final[0], n)  # a new array, which block_backward overwrites
         dc_next = with_ending(dc_next, final[1], n)
         dc = None
-        if kept is not None:
+        if step_gradients is not None:
             dc = np.empty((s, H, n), dy.dtype)
         dh_block, da_block = _by_step(dh, first, s, n), _by_step(da, first, s, n)
         block_backward(weights, block, dh_block, da_block, dh_next, dc_next, dc)
-        if kept is not None and dc is not None:
-            kept.dc[packing.rows(block.steps)] = dc.transpose(0, 2, 1).reshape(s * n, H)
-    if kept is not None:
-        kept.dh[rows], kept.da[rows] = dh.T, da.T
+        if step_gradients is not None and dc is not None:
+            by_token = dc.transpose(0, 2, 1).reshape(s * n, H)
+            step_gradients.dc[packing.rows(block.steps)] = by_token
+    if step_gradients is not None:
+        step_gradients.dh[rows], step_gradients.da[rows] = dh.T, da.T
     return da, dh, (dh_next, dc_next)
 
 
-def states_read(packing: Packing, segment: Segment) -> Shaped[np.ndarray, "P m"]:
+def states_read(packing: Packing, segment: Segment) -> Shaped[np.ndarray, "P tokens"]:
     """The hidden state that each token's step read."""
     steps, sizes = segment.steps, packing.batch_sizes
     if sizes[steps[0]] == sizes[steps[-1]]:
@@ -159,13 +168,13 @@ def columns_read(packing: Packing, steps: range, t: int) -> slice:
     return slice(first, first + packing.batch_sizes[t])
 
 
-def side_by_side(blocks: Shaped[np.ndarray, "s F n"]) -> Shaped[np.ndarray, "F m"]:
+def side_by_side(blocks: Shaped[np.ndarray, "s F n"]) -> Shaped[np.ndarray, "F tokens"]:
     """The columns of all steps, step after step; a copy."""
     return blocks.transpose(1, 0, 2).reshape(blocks.shape[1], -1)
 
 
 def _empty_columns(features: int, tokens: int, n: int, dtype: np.dtype) -> np.ndarray:
-    """An empty [features, tokens] whose steps of n columns are as contiguous as may be."""
+    """An empty [features, tokens]; each token is contiguous where there is but one sequence."""
     if n == 1:
         return np.empty((tokens, features), dtype).T
     return np.empty((features, tokens), dtype)

@@ -6,9 +6,9 @@ A variant is a module with
   ("4H", "H", "I", "P" or a number);
 - ``cell_forward(weights, x, h_prev, c_prev) -> (h, c), cache``;
 - ``cell_backward(dh, dc_next, cache) -> gradients``;
-- ``Cache`` and ``Gradients``: the named tuples that these return, which begin as those of `cell.py`
-  do; the other fields are the values that a comparison step by step looks at, each [N, H], in the
-  order of their computation.
+- ``Cache``, a named tuple that begins with ``weights x h_prev c_prev``, and ``Gradients``, one that
+  begins with ``weights dx dh_prev dc_prev``. Their other fields are what the step computes, each
+  [N, H], in the order of its computation; a comparison step by step goes through them.
 
 torch_oracle/proof/torch_cells.py holds the same equations by torch's operations, which judge them.
 

@@ -1,8 +1,7 @@
 """One step of an LSTM that forgets exactly as much as it takes in: coupled input and forget gates.
 
 Called CIFG in Greff et al. (2017), "LSTM: A Search Space Odyssey". There is no forget gate of its
-own: the weights hold the blocks of i, g, o. Equations that are those of `cell.py` have their
-numbers of there.
+own: the weights hold the blocks of i, g, o. Equations taken from `cell.py` keep their numbers.
 """
 
 from collections import namedtuple
@@ -63,8 +62,9 @@ def cell_backward(
         (13) dW_ih = da^T x, dW_hh = da^T h_prev, db = sum of da
         (14) dx = da W_ih, dh_prev = da W_hh, dc_prev = dc * f
     """
-    weights, x, h_prev, c_prev, _, _, i, f, g, c, _, o = cache
-    W_ih, W_hh, _ = weights
+    W_ih, W_hh, _ = cache.weights
+    x, h_prev, c_prev = cache.x, cache.h_prev, cache.c_prev
+    i, f, g, c, o = cache.i, cache.f, cache.g, cache.c, cache.o
     da_o = dh * tanh(c) * (o * (1 - o))  # (8)
     dc = dc_next + dh * o * (1 - tanh(c) ** 2)  # (9)
     da_i = dc * (g - c_prev) * (i * (1 - i))  # (27)

@@ -1,8 +1,8 @@
 """One step of an LSTM with coupled input and forget gates and with peepholes.
 
 This is CIFG with the peepholes that every cell of Greff et al. (2017), "LSTM: A Search Space
-Odyssey", has; ONNX calls it `input_forget` with the input P. Equations that are those of `cell.py`,
-`peephole.py` or `coupled.py` have their numbers of there.
+Odyssey", has; ONNX calls it `input_forget` with the input P. Equations taken from `cell.py`,
+`peephole.py` or `coupled.py` keep their numbers.
 """
 
 from collections import namedtuple
@@ -67,8 +67,9 @@ def cell_backward(
         (29) dp_i = sum of da_i * c_prev, dp_o = sum of da_o * c
         (30) dx = da W_ih, dh_prev = da W_hh, dc_prev = dc * f + da_i * p_i
     """
-    weights, x, h_prev, c_prev, _, _, i, f, g, c, _, o = cache
-    W_ih, W_hh, _, (p_i, p_o) = weights
+    W_ih, W_hh, _, (p_i, p_o) = cache.weights
+    x, h_prev, c_prev = cache.x, cache.h_prev, cache.c_prev
+    i, f, g, c, o = cache.i, cache.f, cache.g, cache.c, cache.o
     da_o = dh * tanh(c) * (o * (1 - o))  # (8)
     dc = dc_next + dh * o * (1 - tanh(c) ** 2) + da_o * p_o  # (23)
     da_i = dc * (g - c_prev) * (i * (1 - i))  # (27)

@@ -3,8 +3,8 @@
 Ba, Kiros & Hinton (2016), "Layer normalization", with the norms where TensorFlow's
 `LayerNormBasicLSTMCell` has them: one on each gate's pre-activation, in the place of the bias, and
 one on the new cell state, which is carried to the next step *normalised*. (In the paper's own
-equations the state is carried as it is, and only what enters tanh is normalised.) Equations that
-are those of `cell.py` have their numbers of there.
+equations the state is carried as it is, and only what enters tanh is normalised.) Equations taken
+from `cell.py` keep their numbers.
 """
 
 from collections import namedtuple
@@ -116,8 +116,10 @@ def cell_backward(
         (42) dgain_c = sum of dc * standardised(s), dshift_c = sum of dc
         (43) dx = dz W_ih, dh_prev = dz W_hh, dc_prev = ds * f
     """
-    weights, x, h_prev, c_prev, z_i, z_f, z_g, z_o, _, _, _, i, f, g, s, c, _, o = cache
-    W_ih, W_hh, (gain_i, gain_f, gain_g, gain_o, gain_c), _ = weights
+    W_ih, W_hh, (gain_i, gain_f, gain_g, gain_o, gain_c), _ = cache.weights
+    x, h_prev, c_prev = cache.x, cache.h_prev, cache.c_prev
+    z_i, z_f, z_g, z_o = cache.z_i, cache.z_f, cache.z_g, cache.z_o
+    i, f, g, s, c, o = cache.i, cache.f, cache.g, cache.s, cache.c, cache.o
     da_o = dh * tanh(c) * (o * (1 - o))  # (8)
     dc = dc_next + dh * o * (1 - tanh(c) ** 2)  # (9)
     ds = standardised_backward(dc * gain_c, s)  # (37)

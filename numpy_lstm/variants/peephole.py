@@ -1,8 +1,8 @@
 """One step of an LSTM whose gates see the cell state through peepholes.
 
 Gers & Schmidhuber (2000), "Recurrent nets that time and count"; the gates i and f see the old cell
-state and o the new one, as in Greff et al. (2017), "LSTM: A Search Space Odyssey". Equations that
-are those of `cell.py` have their numbers of there.
+state and o the new one, as in Greff et al. (2017), "LSTM: A Search Space Odyssey". Equations taken
+from `cell.py` keep their numbers.
 """
 
 from collections import namedtuple
@@ -69,8 +69,9 @@ def cell_backward(
         (24) dp_i = sum of da_i * c_prev, dp_f = sum of da_f * c_prev, dp_o = sum of da_o * c
         (25) dx = da W_ih, dh_prev = da W_hh, dc_prev = dc * f + da_i * p_i + da_f * p_f
     """
-    weights, x, h_prev, c_prev, _, _, _, i, f, g, c, _, o = cache
-    W_ih, W_hh, _, (p_i, p_f, p_o) = weights
+    W_ih, W_hh, _, (p_i, p_f, p_o) = cache.weights
+    x, h_prev, c_prev = cache.x, cache.h_prev, cache.c_prev
+    i, f, g, c, o = cache.i, cache.f, cache.g, cache.c, cache.o
     da_o = dh * tanh(c) * (o * (1 - o))  # (8)
     dc = dc_next + dh * o * (1 - tanh(c) ** 2) + da_o * p_o  # (23)
     da_i = dc * g * (i * (1 - i))  # (10)

@@ -24,7 +24,7 @@ from torch_oracle.diagnose.faults.catalogue import BACKWARD, CELL_FAULTS, GATE_O
 from torch_oracle.diagnose.faults.fault import Fault, faulty
 from torch_oracle.diagnose.injection import CannotEdit, Edit
 from torch_oracle.diagnose.search import diagnose
-from torch_oracle.proof.compare import Comparison, compare, deviations
+from torch_oracle.proof.compare import Comparison, compare, noise_moves
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.random_problems import Sizes, loud, random_problem
 from torch_oracle.proof.torch_trace import torch_trace
@@ -75,7 +75,7 @@ def _reference(form: str) -> tuple[Problem, Trace, list[Trace]]:
     problem = replace(problem, lengths=np.array([T, T - 1, 3, T, T - 1]))
     if form.endswith("loud"):
         problem = loud(problem)
-    return problem, torch_trace(problem), deviations(problem)
+    return problem, torch_trace(problem), noise_moves(problem)
 
 
 def active_form(faults: Sequence[Fault], gradients_alone: bool = False) -> str | None:

@@ -28,7 +28,7 @@ from numpy_lstm.lstm import lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
-from torch_oracle.proof.compare import Comparison, compare, deviations
+from torch_oracle.proof.compare import Comparison, compare, noise_moves
 from torch_oracle.proof.numpy_trace import numpy_trace
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import Problem, Trace, in_dtype
@@ -92,7 +92,7 @@ class Checks:
         self._reference = torch_trace(problem)
         double = problem.h0.dtype == np.float64
         exact = self._reference if double else torch_trace(in_dtype(problem, np.float64))
-        self._noise = deviations(problem, exact=exact)
+        self._noise = noise_moves(problem, exact=exact)
 
     def parity(self, term: str, e: float) -> Comparison:
         """By the parity rule, with all quantities of all steps."""

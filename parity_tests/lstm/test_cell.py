@@ -8,7 +8,7 @@ from numpy_lstm.cell import cell_backward, cell_forward
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K, distance
 from parity_tests.support.problems import OPTIONS, public_totals, random_problem
-from torch_oracle.proof.compare import compare, deviations
+from torch_oracle.proof.compare import compare, noise_moves
 from torch_oracle.proof.numpy_trace import numpy_trace, plain_trace
 from torch_oracle.proof.torch_trace import torch_trace
 
@@ -53,7 +53,7 @@ def test_cell_matches_torch_lstmcell_in_values_and_all_gradients(seed, dtype):
 def test_lstm_equals_the_cell_applied_step_by_step_for_every_option(seed, options):
     sizes = tuple(int(n) for n in np.random.default_rng(seed).permutation([3, 4, 5, 6]))
     problem = random_problem(seed, sizes=sizes, **options)
-    noise = deviations(problem, seed=seed)
+    noise = noise_moves(problem, seed=seed)
     cell, lstm = plain_trace(problem), numpy_trace(problem)
     for actual, reference in ((cell, torch_trace(problem)), (lstm, cell)):
         comparison = compare(actual, reference, noise)

@@ -94,7 +94,7 @@ def steps_of_an_lstm(p: Problem) -> Iterator[Values]:
         values |= {"dx": step.dx, "dh_prev": step.dh_prev, "dc_prev": step.dc_prev}
         values |= {"m": cache.m[t], "dh_of_the_loop": backward.dh[t]}
         for name, parts in backward.by_step.items():
-            values["d" + name.replace("weight_hr", "W_hr")] = parts[t]
+            values["d" + name] = parts[t]
         for name in ("a", "z"):
             values |= joined(p, name, values)
             values |= joined(p, f"d{name}", values | gradients_by_formula(p, name, values))

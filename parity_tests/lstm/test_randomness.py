@@ -49,7 +49,7 @@ def test_dropout_masks_are_inverted_seeded_and_used():
     for mask in masks:
         np.testing.assert_array_equal(np.unique(mask), [0, 1 / 0.75])
         error = (mask == 0).mean() - 0.25
-        assert abs(error) < 6 * (0.25 * 0.75 / mask.size) ** 0.5  # six standard deviations
+        assert abs(error) < 6 * (0.25 * 0.75 / mask.size) ** 0.5  # six standard noise_moves
     arguments = (config, problem.parameters, problem.x)
     drawn, cache = lstm_forward(*arguments, rng=np.random.default_rng(1))
     same = dropout_masks(config, T, N, np.float64, rng=np.random.default_rng(1))

@@ -41,7 +41,7 @@ def test_segments_change_nothing_but_the_order_of_sums(options, monkeypatch):
     problem = random_problem(3, sizes=(9, 4, 3, 5), **options)
     whole = numpy_trace(problem)
     monkeypatch.setattr(layer, "SEGMENT_TOKENS", 6)
-    monkeypatch.setattr(segment, "FACTOR_BYTES", 1)
+    monkeypatch.setattr(segment, "BLOCK_FACTOR_BYTES", 1)
     cut = numpy_trace(problem)
     for name, array in whole.steps.items():
         assert distance(cut.steps[name], array) <= K, name

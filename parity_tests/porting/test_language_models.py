@@ -23,7 +23,7 @@ from numpy_lstm.training.experiment import CountingExperiment
 from numpy_lstm.training.loop import train
 from numpy_lstm.training.vocabulary import Vocabulary
 from parity_tests.support.problems import random_parameters, random_problem
-from torch_oracle.proof.compare import deviations
+from torch_oracle.proof.compare import noise_moves
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import in_dtype
 from torch_oracle.weights.language_models import from_torch, to_torch
@@ -204,7 +204,7 @@ def check_logits(problem) -> bool:
     """Logits of the module, and log-probabilities if it starts from zero states, within K."""
     module = to_torch(Checkpoint(problem.config, vocabulary_of(6), dict(problem.parameters), {}))
     exact = torch_trace(in_dtype(problem, np.float64)).steps["logits"]
-    moves = [moves.steps["logits"] for moves in deviations(problem)]
+    moves = [moves.steps["logits"] for moves in noise_moves(problem)]
     unit = problem.h0.dtype
     state = (torch.from_numpy(problem.h0.copy()), torch.from_numpy(problem.c0.copy()))
     with torch.no_grad():

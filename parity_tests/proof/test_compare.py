@@ -10,7 +10,7 @@ from numpy_lstm.fast import recurrence
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
-from torch_oracle.proof.compare import Comparison, check_parity, compare, deviations
+from torch_oracle.proof.compare import Comparison, check_parity, compare, noise_moves
 from torch_oracle.proof.numpy_trace import numpy_trace
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import Problem, Trace, in_dtype, moved, order
@@ -74,7 +74,7 @@ def disturbed(trace: Trace, name: str, t: int) -> Trace:
 def test_the_first_divergence_is_earliest_for_values_and_latest_for_gradients(disturbances, first):
     problem = random_problem(0, model=True, sizes=(6, 3, 5, 4))
     trace = torch_trace(problem)
-    noise = deviations(problem)
+    noise = noise_moves(problem)
     actual = trace
     for name, t in disturbances:
         actual = disturbed(actual, name, t)
@@ -134,7 +134,7 @@ def test_nan_in_a_gradient_is_located():
     broken = ours.steps["da_g"].copy()
     broken[2, int(problem.lengths.argmax()), 3] = np.nan
     actual = replace(ours, steps=ours.steps | {"da_g": broken})
-    noise = deviations(problem)
+    noise = noise_moves(problem)
     first = compare(actual, reference, noise).first
     assert first is not None
     assert (first.tensor, first.step, first.distance) == ("da_g", 2, np.inf)
@@ -177,7 +177,7 @@ def test_a_single_number_that_cancels_moves_in_every_twin_by_what_its_terms_do(d
     (da_i,), (g,) = trace.steps["da_i"].ravel(), trace.steps["g"].ravel()
     i, dc = trace.steps["i"].item(), trace.steps["dc"].item()
     terms = abs(dc * g * i * (1 - i))
-    moves = [t.steps["da_i"].item() for t in deviations(problem, twins=200)]
+    moves = [t.steps["da_i"].item() for t in noise_moves(problem, twins=200)]
     units = np.abs(moves) / (terms * roundoff)
     assert abs(da_i) < 200 * roundoff * terms
     assert np.unique(units).size == 200
@@ -188,8 +188,8 @@ def test_a_single_number_that_cancels_moves_in_every_twin_by_what_its_terms_do(d
 def test_the_deviations_of_float64_problems_are_those_of_float32_but_for_their_scale():
     """The same numbers and the same noise, in another unit: the response is linear."""
     problem = random_problem(3, dtype=np.float32, sizes=(6, 3, 5, 4))
-    narrow = deviations(problem)
-    wide = deviations(in_dtype(problem, np.float64))
+    narrow = noise_moves(problem)
+    wide = noise_moves(in_dtype(problem, np.float64))
     ratio = np.finfo(np.float32).eps / np.finfo(np.float64).eps
     for one, other in zip(narrow, wide, strict=True):
         for name, moves in (one.steps | one.totals).items():
@@ -226,9 +226,9 @@ def test_more_twins_decide_where_few_find_something_too_far(monkeypatch):
 
     def unlucky(*arguments, first=0, **keywords):
         asked.append(first)
-        return deviations(*arguments, first=first, **keywords) if first else []
+        return noise_moves(*arguments, first=first, **keywords) if first else []
 
-    monkeypatch.setattr(torch_oracle.proof.compare, "deviations", unlucky)
+    monkeypatch.setattr(torch_oracle.proof.compare, "noise_moves", unlucky)
     problem = one_unit(np.float64)
     comparison = check_parity(problem)
     assert asked == [0, 4]

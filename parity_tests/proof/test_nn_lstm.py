@@ -12,7 +12,7 @@ from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.lstm import LSTM, lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K, distance
 from parity_tests.support.problems import public_totals, random_problem
-from torch_oracle.proof.compare import check_parity, deviations
+from torch_oracle.proof.compare import check_parity, noise_moves
 from torch_oracle.proof.nn_lstm import module_totals
 from torch_oracle.proof.torch_cells import TORCH_CELLS
 from torch_oracle.proof.trace import Problem, contribution
@@ -65,7 +65,7 @@ def unbatched_noise(config: LSTM, arrays: dict, parameters: dict) -> list[dict]:
     problem = Problem(config, parameters, lengths=np.array([len(arrays["x"])]), **batched)
     return [
         {n: a[:, 0] if n in SEQUENCES else a for n, a in moves.totals.items()}
-        for moves in deviations(problem)
+        for moves in noise_moves(problem)
     ]
 
 
@@ -164,7 +164,7 @@ def test_all_options_of_torch_at_once_match_nn_lstm(draw, batch_first, full):
     if full:
         problem.lengths[...] = len(problem.x)
     ours, reference = public_totals(problem), module_totals(problem)
-    noise = [moves.totals for moves in deviations(problem)]
+    noise = [moves.totals for moves in noise_moves(problem)]
     assert ours.keys() == reference.keys()
     for name, value in reference.items():
         assert distance(ours[name], value, [moves[name] for moves in noise]) <= K, name
@@ -187,5 +187,5 @@ def test_dropout_matches_single_layers_of_nn_lstm_given_the_same_masks(bidirecti
             **states,
         )
         y = module_totals(single)["y"] * (problem.masks[0] if k == 0 else 1)
-    noise = [moves.totals["y"] for moves in deviations(problem)]
+    noise = [moves.totals["y"] for moves in noise_moves(problem)]
     assert distance(public_totals(problem)["y"], y, noise) <= K

@@ -9,7 +9,7 @@ import torch
 from numpy_lstm.roundoff import K, distance
 from numpy_lstm.training.batching import Batch
 from parity_tests.support.problems import random_problem
-from torch_oracle.proof.compare import check_parity, compare, deviations
+from torch_oracle.proof.compare import check_parity, compare, noise_moves
 from torch_oracle.proof.lstmcell_model import Oracle
 from torch_oracle.proof.numpy_trace import numpy_trace
 from torch_oracle.proof.torch_trace import torch_trace
@@ -156,7 +156,7 @@ def test_both_float64_results_are_within_the_rule_of_extended_precision(seed):
         {name: array.astype(np.float64) for name, array in exact.steps.items()},
         {name: array.astype(np.float64) for name, array in exact.totals.items()},
     )
-    noise, reference = deviations(problem, seed=seed), torch_trace(problem)
+    noise, reference = noise_moves(problem, seed=seed), torch_trace(problem)
     for actual, by in ((rounded, reference), (reference, rounded), (numpy_trace(problem), rounded)):
         comparison = compare(actual, by, noise)
         assert comparison.first is None, str(comparison.first)

@@ -11,7 +11,7 @@ from numpy_lstm.variants import coupled, peephole
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
 from torch_oracle.diagnose.injection import CannotEdit
-from torch_oracle.proof.compare import Comparison, check_parity, compare, deviations
+from torch_oracle.proof.compare import Comparison, check_parity, compare, noise_moves
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.torch_trace import torch_trace
 
@@ -169,8 +169,8 @@ OPTION_BUGS = {
     ),
     "projection's own gradient with h for m": (
         layer.weight_gradients,
-        "block.gates[:, 2] * block.gates[:, 4]",
-        "block.gates[:, 2] * block.c[1:]",
+        "side_by_side(o * tanh_c)",
+        "side_by_side(o * block.c[1:])",
         {"proj_size": 4},
         "dW_hr",
     ),
@@ -210,7 +210,7 @@ CELL_BUGS = [
 @pytest.mark.parametrize(("right", "wrong", "tensor"), CELL_BUGS)
 def test_a_bug_in_the_specification_is_found_too(right, wrong, tensor):
     problem = random_problem(1, sizes=SIZES)
-    noise = deviations(problem)
+    noise = noise_moves(problem)
     with planted(cell.cell_backward, right, wrong):
         comparison = compare(plain_trace(problem), torch_trace(problem), noise)
     assert comparison.first is not None

@@ -11,7 +11,7 @@ from torch_oracle.diagnose.faults.fault import faulty
 from torch_oracle.diagnose.hypothesis import Hypothesis, HypothesisKey
 from torch_oracle.diagnose.injection import CannotEdit
 from torch_oracle.diagnose.replay import slope
-from torch_oracle.proof.compare import deviations
+from torch_oracle.proof.compare import noise_moves
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.random_problems import Sizes
 from torch_oracle.proof.torch_trace import torch_trace
@@ -199,7 +199,7 @@ def make_probe(subject: Subject, problem: Problem) -> Probe:
     reference = torch_trace(problem)
     expected = observations(reference, reference)
     observed = observations(subject.run(problem), reference)
-    noise = [observations(moves, reference) for moves in deviations(problem)]
+    noise = [observations(moves, reference) for moves in noise_moves(problem)]
     units = {}
     for name, array in observed.items():
         moved = max(float(np.abs(moves[name]).max(initial=0)) for moves in noise)

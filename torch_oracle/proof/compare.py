@@ -46,7 +46,6 @@ class Comparison:
     Args:
         steps: distances [T] of each tensor, step by step.
         totals: distance of each total.
-        first: the first distance to exceed K, in the order of computation; None if nothing does.
         divergences: the first distance of each tensor that exceeds K, in the order of computation.
         undetermined: the first argument of a nonlinear function (tensor, step) that noise moves by
             so much that a correct result may be any: from there on nothing is judged, and the
@@ -55,9 +54,13 @@ class Comparison:
 
     steps: dict[str, Shaped[np.ndarray, " T"]]
     totals: dict[str, float]
-    first: Divergence | None
     divergences: dict[str, Divergence] = field(default_factory=dict)
     undetermined: tuple[str, int] | None = None
+
+    @property
+    def first(self) -> Divergence | None:
+        """The first distance to exceed K, in the order of computation; None if nothing does."""
+        return next(iter(self.divergences.values()), None)
 
     @property
     def worst(self) -> float:
@@ -80,27 +83,27 @@ class Comparison:
 
 
 def compare(
-    actual: Trace, reference: Trace, noise: Sequence[Trace], *, partial: bool = False
+    actual: Trace, reference: Trace, moves: Sequence[Trace], *, partial: bool = False
 ) -> Comparison:
     """Distances of every tensor at every step, and the first that exceeds K.
 
     Args:
         actual: the trace to judge.
         reference: the whole trace to judge it by.
-        noise: what `deviations` returned for the problem.
+        moves: how far each noisy twin is from the exact run; see `noise_moves`.
         partial: judge what the actual trace holds, instead of asking for every tensor.
 
     Raises:
         ValueError: tensors are missing, or the reference lacks them.
     """
     common = _common(actual, reference, partial)
-    steps = _step_distances(actual, common, noise)
-    totals = _total_distances(actual, common, noise)
-    comparison = Comparison(steps, totals, None)
+    steps = _step_distances(actual, common, moves)
+    totals = _total_distances(actual, common, moves)
+    comparison = Comparison(steps, totals)
     undetermined: tuple[str, int] | None = None
     found: dict[str, Divergence] = {}
     for name, t in order(reference):
-        if undetermined is None and t is not None and _is_undetermined(name, t, reference, noise):
+        if undetermined is None and t is not None and _is_undetermined(name, t, reference, moves):
             undetermined = (name, t)
         if name not in (totals if t is None else steps):
             continue
@@ -108,32 +111,34 @@ def compare(
             _mark_unjudged(comparison, name, t)
         elif name not in found and comparison.distance_at(name, t) > K:
             found[name] = _divergence(name, t, actual, reference, comparison)
-    first = next(iter(found.values()), None)
-    return Comparison(steps, totals, first, found, undetermined)
+    return Comparison(steps, totals, found, undetermined)
 
 
 def _step_distances(
-    actual: Trace, reference: Trace, noise: Sequence[Trace]
+    actual: Trace, reference: Trace, moves: Sequence[Trace]
 ) -> dict[str, Shaped[np.ndarray, " T"]]:
     """Distance of each tensor at each step."""
     result = {}
     for name, expected in reference.steps.items():
-        moves = [twin.steps[name] for twin in noise]
+        tensor_moves = [twin.steps[name] for twin in moves]
         magnitudes = reference.magnitudes.get(name)
-        result[name] = distances(actual.steps[name], expected, moves, magnitudes)
+        result[name] = distances(actual.steps[name], expected, tensor_moves, magnitudes)
     return result
 
 
-def _total_distances(actual: Trace, reference: Trace, noise: Sequence[Trace]) -> dict[str, float]:
-    """Distance of each total; that of a gradient is a sum over steps too."""
+def _total_distances(actual: Trace, reference: Trace, moves: Sequence[Trace]) -> dict[str, float]:
+    """Distance of each total, as that of a tensor with one step.
+
+    A total gradient is a sum over steps, so its unit has the terms of all steps.
+    """
     result = {}
     for name, expected in reference.totals.items():
-        moves = [twin.totals[name][None] for twin in noise]
+        tensor_moves = [twin.totals[name][None] for twin in moves]
         magnitudes = None
         if name in reference.magnitudes:
             magnitudes = reference.magnitudes[name].sum(axis=0)[None]
-        (far,) = distances(actual.totals[name][None], expected[None], moves, magnitudes)
-        result[name] = float(far)
+        (distance,) = distances(actual.totals[name][None], expected[None], tensor_moves, magnitudes)
+        result[name] = float(distance)
     return result
 
 
@@ -150,7 +155,7 @@ def _common(actual: Trace, reference: Trace, partial: bool) -> Trace:
     return Trace(steps, totals, reference.magnitudes)
 
 
-def _is_undetermined(name: str, t: int, reference: Trace, noise: Sequence[Trace]) -> bool:
+def _is_undetermined(name: str, t: int, reference: Trace, moves: Sequence[Trace]) -> bool:
     """Whether noise moves an argument of a nonlinear function by as much as its width.
 
     The width of sigmoid, tanh and softmax is 1. K units of noise must stay below it, so that what
@@ -160,7 +165,7 @@ def _is_undetermined(name: str, t: int, reference: Trace, noise: Sequence[Trace]
     if name.partition("_l")[0] not in ARGUMENTS:
         return False
     limit = 1 / max(K, amplitude(reference.steps["h"].dtype))
-    return any(np.abs(twin.steps[name][t]).max() > limit for twin in noise)
+    return any(np.abs(twin.steps[name][t]).max() > limit for twin in moves)
 
 
 def _mark_unjudged(comparison: Comparison, name: str, t: int | None) -> None:
@@ -189,7 +194,7 @@ def _divergence(
     )
 
 
-def deviations(
+def noise_moves(
     problem: Problem,
     *,
     seed: int = 0,
@@ -197,12 +202,15 @@ def deviations(
     exact: Trace | None = None,
     first: int = 0,
 ) -> list[Trace]:
-    """How far every tensor moves in each noisy twin, in units of the problem's own noise.
+    """How far every tensor of each noisy twin is from the exact run.
+
+    These are differences with their sign, divided by the amplitude of the noise: what noise of one
+    roundoff would do.
 
     Args:
         problem: the inputs, float32 or float64.
         seed: of the noise.
-        twins: how many.
+        twins: how many of them.
         exact: `torch_trace` of the problem in float64, where it is at hand.
         first: the number of the first twin, to have more of them.
     """
@@ -212,16 +220,19 @@ def deviations(
     for k in range(first, first + twins):
         noise = Noise([seed, k], problem.h0.dtype)
         twin = torch_trace(problem, noise)
-        steps = _moves(twin.steps, exact.steps, noise.amplitude)
-        result.append(Trace(steps, _moves(twin.totals, exact.totals, noise.amplitude)))
+        steps = _scaled_moves(twin.steps, exact.steps, noise)
+        result.append(Trace(steps, _scaled_moves(twin.totals, exact.totals, noise)))
     return result
 
 
-def _moves(
-    twin: dict[str, np.ndarray], exact: dict[str, np.ndarray], amplitude: float
+def _scaled_moves(
+    twin: dict[str, np.ndarray], exact: dict[str, np.ndarray], noise: Noise
 ) -> dict[str, np.ndarray]:
-    """How far each tensor of a twin is from the exact one, for noise of one unit."""
-    return {name: np.asarray((array - exact[name]) / amplitude) for name, array in twin.items()}
+    """The differences of a twin's tensors from the exact ones, divided by the noise's amplitude."""
+    moves = {}
+    for name, array in twin.items():
+        moves[name] = np.asarray((array - exact[name]) / noise.amplitude)
+    return moves
 
 
 def judge_trace(
@@ -242,12 +253,12 @@ def judge_trace(
     reference = exact = torch_trace(problem)
     if problem.h0.dtype != np.float64:
         exact = torch_trace(in_dtype(problem, np.float64))
-    noise = deviations(problem, seed=seed, twins=twins, exact=exact)
-    comparison = compare(actual, reference, noise, partial=partial)
+    moves = noise_moves(problem, seed=seed, twins=twins, exact=exact)
+    comparison = compare(actual, reference, moves, partial=partial)
     if comparison.first is None:
         return comparison
-    noise += deviations(problem, seed=seed, twins=3 * twins, exact=exact, first=twins)
-    return compare(actual, reference, noise, partial=partial)
+    moves += noise_moves(problem, seed=seed, twins=3 * twins, exact=exact, first=twins)
+    return compare(actual, reference, moves, partial=partial)
 
 
 def check_parity(problem: Problem, *, seed: int = 0, twins: int = TWINS) -> Comparison:

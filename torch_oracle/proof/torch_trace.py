@@ -1,6 +1,7 @@
 """The trace by `nn.LSTMCell` and autograd: what the hand-written code is judged by.
 
-Nothing here calls anything of `numpy_lstm` that computes.
+Nothing here calls anything of `numpy_lstm` that computes an LSTM. (`Noise` only draws the random
+factors that blur torch's own arithmetic in a noisy twin.)
 """
 
 import numpy as np
@@ -52,20 +53,20 @@ def torch_trace(
     totals = {"h_n": h_n, "c_n": c_n}
     if problem.targets is None:
         assert problem.dy is not None
-        totals["y"] = _blank(y, alive)
+        totals["y"] = _zero_at_padding(y, alive)
         scalar = scalar + (totals["y"] * torch.from_numpy(problem.dy)).sum()
     else:
         losses = head.run(y, torch.from_numpy(problem.targets))
         totals["loss"] = problem.dloss * torch.where(alive, losses, 0).sum()
         scalar = scalar + totals["loss"]
     scalar.backward()
-    steps, magnitudes = head.layout(alive)
+    steps, magnitudes = head.steps(alive), head.magnitudes(alive)
     for direction in directions:
         steps |= direction.steps()
         magnitudes |= direction.magnitudes()
     totals |= {"dh0": gradient(h0), "dc0": gradient(c0)}
     if problem.targets is None:
-        totals["dx"] = _blank(gradient(x), alive)
+        totals["dx"] = _zero_at_padding(gradient(x), alive)
     totals |= {contribution(name): gradient(leaf) for name, leaf in leaves.items()}
     if noise is not None:
         magnitudes = {}
@@ -83,15 +84,19 @@ def _run_layers(
     config, alive = problem.lstm, torch.from_numpy(problem.alive)
     y, h0, c0 = inputs
     directions: list[_Direction] = []
-    for k, suffix in enumerate(config.suffixes):
-        weights = _weights_of(leaves, problem.prefix, suffix)
-        direction = _Direction(config, suffix, arithmetic, cell, weights, alive)
-        direction.run(y, h0[k], c0[k])
-        directions.append(direction)
-        if (k + 1) % config.directions == 0:
-            y = torch.cat([each.outputs() for each in directions[-config.directions :]], dim=2)
-            if problem.masks and k + 1 < len(config.suffixes):
-                y = y * torch.from_numpy(problem.masks[k // config.directions])
+    for layer in range(config.num_layers):
+        outputs = []
+        for d in range(config.directions):
+            k = layer * config.directions + d
+            suffix = config.suffixes[k]
+            weights = _weights_of(leaves, problem.prefix, suffix)
+            direction = _Direction(config, suffix, arithmetic, cell, weights, alive)
+            direction.run(y, h0[k], c0[k])
+            directions.append(direction)
+            outputs.append(direction.outputs())
+        y = torch.cat(outputs, dim=2)
+        if problem.masks and layer + 1 < config.num_layers:
+            y = y * torch.from_numpy(problem.masks[layer])
     return y, directions
 
 
@@ -129,6 +134,7 @@ class _Direction:
     ) -> None:
         self._config, self._label = config, label(suffix)
         self._arithmetic, self._cell = arithmetic, cell
+        # By the names without suffix, such as weight_ih: the names in the problem, and the leaves.
         self._names = {base: name for base, (name, _) in weights.items()}
         self._leaves = {base: leaf for base, (_, leaf) in weights.items()}
         self._alive, self._lengths = alive, alive.sum(dim=0)
@@ -181,19 +187,21 @@ class _Direction:
         return self._in_reading_order(torch.stack([record["h"] for record in self._records]))
 
     def _values(self, name: str) -> torch.Tensor:
-        return _blank(torch.stack([record[name].detach() for record in self._records]), self._alive)
+        return _zero_at_padding(
+            torch.stack([record[name].detach() for record in self._records]), self._alive
+        )
 
     def _gradients(self, name: str) -> torch.Tensor:
         return torch.stack([gradient(record[name]) for record in self._records])
 
     def steps(self) -> Tensors:
-        """Every quantity under its name, in the order of computation, with blanks at padding."""
+        """Every quantity under its name, in the order of computation, zero at padding."""
         steps = {}
         for name in (*self._config.step_values, "h"):
             steps[name + self._label] = self._values(name)
         for name in ("dh", *self._config.step_gradients):
-            steps[name + self._label] = _blank(self._gradients(name[1:]), self._alive)
-        steps["dx" + self._label] = _blank(gradient(self._x), self._alive)
+            steps[name + self._label] = _zero_at_padding(self._gradients(name[1:]), self._alive)
+        steps["dx" + self._label] = _zero_at_padding(gradient(self._x), self._alive)
         for base, name in self._names.items():
             steps[contribution(name)] = self._gradients(base)
         return steps
@@ -203,17 +211,17 @@ class _Direction:
 
         A term is the product of a gradient and an input, of one sequence.
         """
-        dz = _blank(self._gradients("z"), self._alive).abs()
+        dz = _zero_at_padding(self._gradients("z"), self._alive).abs()
         h_prev = torch.cat([self._h0.detach()[None], self._values("h")[:-1]])
         sums: Tensors = {name: dz.sum(dim=1) for name in BIASES}
         sums["weight_ih"] = dz.transpose(1, 2) @ self._x.detach().abs()
         sums["weight_hh"] = dz.transpose(1, 2) @ h_prev.abs()
         if "weight_hr" in self._leaves:
-            dh = _blank(self._gradients("h"), self._alive).abs()
+            dh = _zero_at_padding(self._gradients("h"), self._alive).abs()
             sums["weight_hr"] = dh.transpose(1, 2) @ self._values("m").abs()
         for base in self._copies[0]:
             terms = torch.stack([gradient(copies[base]) for copies in self._copies])
-            sums[base] = _blank(terms, self._alive).abs().sum(dim=1)
+            sums[base] = _zero_at_padding(terms, self._alive).abs().sum(dim=1)
         root = self._alive.shape[1] ** 0.5
         return {contribution(name): sums[base] * root for base, name in self._names.items()}
 
@@ -239,29 +247,35 @@ class _Head:
             self._records.append(w | {"logits": logits, "loss": loss})
         return torch.stack([record["loss"] for record in self._records])
 
-    def layout(self, alive: torch.Tensor) -> tuple[Tensors, Tensors]:
-        """Steps and magnitudes; nothing where there is no language model."""
+    def _gradients(self, name: str) -> torch.Tensor:
+        return torch.stack([gradient(record[name]) for record in self._records])
+
+    def steps(self, alive: torch.Tensor) -> Tensors:
+        """As `_Direction.steps`; nothing where there is no language model."""
         if not self._records:
-            return {}, {}
+            return {}
         steps = {}
         for name in ("logits", "loss"):
             values = torch.stack([record[name].detach() for record in self._records])
-            steps[name] = _blank(values, alive)
-        for name in ("logits", *self._leaves):
-            gradients = torch.stack([gradient(record[name]) for record in self._records])
-            if name == "logits":
-                steps["dlogits"] = _blank(gradients, alive)
-            else:
-                steps[contribution(name)] = gradients
-        delta, root = steps["dlogits"].abs(), alive.shape[1] ** 0.5
-        magnitudes = {
-            contribution("projection.weight"): delta.transpose(1, 2) @ self._y.abs() * root,
-            contribution("projection.bias"): delta.sum(dim=1) * root,
+            steps[name] = _zero_at_padding(values, alive)
+        steps["dlogits"] = _zero_at_padding(self._gradients("logits"), alive)
+        for name in self._leaves:
+            steps[contribution(name)] = self._gradients(name)
+        return steps
+
+    def magnitudes(self, alive: torch.Tensor) -> Tensors:
+        """As `_Direction.magnitudes`; nothing where there is no language model."""
+        if not self._records:
+            return {}
+        dlogits = _zero_at_padding(self._gradients("logits"), alive).abs()
+        root = alive.shape[1] ** 0.5
+        return {
+            contribution("projection.weight"): dlogits.transpose(1, 2) @ self._y.abs() * root,
+            contribution("projection.bias"): dlogits.sum(dim=1) * root,
         }
-        return steps, magnitudes
 
 
-def _blank(tensor: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
+def _zero_at_padding(tensor: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
     """Zero at padding; tensor [T, N, ...], alive [T, N]."""
     return torch.where(alive.reshape(*alive.shape, *[1] * (tensor.ndim - 2)), tensor, 0)
 

@@ -190,7 +190,7 @@ def _distance(tensor: _Tensor, exact: ExpectedStep, twins: Sequence[ExpectedStep
     (distance,) = distances(
         tensor.array[None],
         reference[None],
-        noise=[(twin.tensors[tensor.name] - reference)[None] for twin in twins],
+        moves=[(twin.tensors[tensor.name] - reference)[None] for twin in twins],
         magnitudes=None if magnitudes is None else magnitudes[None],
     )
     return float(distance)

@@ -13,7 +13,7 @@ import torch
 from torch_oracle.lockstep.torch_run import torch_clip, torch_optimizer, torch_schedule
 from torch_oracle.lockstep.update import norm_roundoffs
 from torch_oracle.proof.batch_problem import States, batch_problem
-from torch_oracle.proof.compare import deviations
+from torch_oracle.proof.compare import noise_moves
 from torch_oracle.proof.lstmcell_model import Oracle
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import Problem, Trace, contribution
@@ -116,7 +116,7 @@ def _trace(problem: Problem, step: int, member: int) -> Trace:
     exact = torch_trace(problem)
     if member == 0:
         return exact
-    (moves,) = deviations(problem, seed=step, twins=1, first=member)
+    (moves,) = noise_moves(problem, seed=step, twins=1, first=member)
     steps = {name: array + moves.steps[name] for name, array in exact.steps.items()}
     totals = {name: array + moves.totals[name] for name, array in exact.totals.items()}
     return Trace(steps, totals)

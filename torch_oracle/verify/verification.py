@@ -82,7 +82,6 @@ def _compare_with_torch(outputs: AdapterOutputs, problem: Problem) -> Comparison
         result = Comparison(
             result.steps | part.steps,
             result.totals | part.totals,
-            result.first or part.first,
             result.divergences | part.divergences,
             result.undetermined or part.undetermined,
         )

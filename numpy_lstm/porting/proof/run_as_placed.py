@@ -153,7 +153,7 @@ class PlacedCell:
     def __call__(
         self, x: np.ndarray, h: np.ndarray, c: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """States after one step: equations (1) to (7) and (19) to (21)."""
+        """States after one step: (1) to (7); with its options (19), (22), (26)."""
         gate, candidate, output = self.functions
         peepholes = self._peepholes()
         a = self._preactivations(x, h)  # (1)
@@ -161,16 +161,16 @@ class PlacedCell:
         if forget_bias:
             a["f"] = a["f"] + x.dtype.type(forget_bias)
         for name in peepholes.keys() & {"i", "f"}:
-            a[name] = a[name] + peepholes[name] * c  # (19)
+            a[name] = a[name] + peepholes[name] * c  # (22)
         i, g = gate(a["i"]), candidate(a["g"])  # (2), (4)
-        f = 1 - i if self.lstm.coupled else gate(a["f"])  # (20), (3)
+        f = 1 - i if self.lstm.coupled else gate(a["f"])  # (26), (3)
         c = f * c + i * g  # (6)
         if "o" in peepholes:
-            a["o"] = a["o"] + peepholes["o"] * c  # (19)
+            a["o"] = a["o"] + peepholes["o"] * c  # (22)
         h = gate(a["o"]) * output(c)  # (5), (7)
         for weight in self.weights:
             if weight.place.tensor.holds == "W_hr":
-                h = np.einsum(f"nu,{weight.letters}->nr", h, weight.array)  # (21)
+                h = np.einsum(f"nu,{weight.letters}->nr", h, weight.array)  # (19)
         return h, c
 
     def _forget_bias(self) -> float:
