@@ -49,7 +49,7 @@ def _pt_bytes(lstm: PlacedLSTM) -> bytes:
 
 
 def _module_archive(spec: str) -> Archive:
-    from torch_oracle.verify.loading import import_object
+    from torch_oracle.verification.loading import import_object
     from torch_oracle.weights.pt_files import module_archive
 
     return module_archive(import_object(spec))

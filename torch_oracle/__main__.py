@@ -20,10 +20,10 @@ with one_line_errors():  # where torch, tyro, rich or jinja2 is not installed
     import tyro
     from rich.console import Console
 
-    from torch_oracle.diagnose.diagnosis import Diagnosis
-    from torch_oracle.diagnose.faults.catalogue import catalogue
-    from torch_oracle.diagnose.search import diagnose
-    from torch_oracle.diagnose.terminal import (
+    from torch_oracle.diagnosis.diagnose import diagnose
+    from torch_oracle.diagnosis.faults.catalogue import catalogue
+    from torch_oracle.diagnosis.results import Diagnosis
+    from torch_oracle.diagnosis.terminal import (
         diagnosis_json,
         print_diagnosis,
         print_training_diagnosis,
@@ -31,11 +31,11 @@ with one_line_errors():  # where torch, tyro, rich or jinja2 is not installed
     from torch_oracle.html_report.page import page
     from torch_oracle.training.adapter import TrainingAdapter
     from torch_oracle.training.diagnosis import diagnose_training
-    from torch_oracle.verify.adapters import Adapter
-    from torch_oracle.verify.loading import import_object, load
-    from torch_oracle.verify.outputs import AdapterError
-    from torch_oracle.verify.terminal import print_line, print_verification
-    from torch_oracle.verify.verification import verify
+    from torch_oracle.verification.adapters import Adapter
+    from torch_oracle.verification.loading import import_object, load
+    from torch_oracle.verification.outputs import AdapterError
+    from torch_oracle.verification.terminal import print_line, print_verification
+    from torch_oracle.verification.verify import verify
 
 ADVICE = "run `python -m torch_oracle verify` on the same adapter to see which."
 

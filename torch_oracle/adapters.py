@@ -1,6 +1,6 @@
-"""What a program with an adapter of its own imports; see `torch_oracle.verify.adapters`."""
+"""What a program with an adapter of its own imports; see `torch_oracle.verification.adapters`."""
 
-from torch_oracle.verify.adapters import Adapter, Options, adapter
-from torch_oracle.verify.loading import adapter_of, load
+from torch_oracle.verification.adapters import Adapter, Options, adapter
+from torch_oracle.verification.loading import adapter_of, load
 
 __all__ = ["Adapter", "Options", "adapter", "adapter_of", "load"]

@@ -1,5 +1,5 @@
-"""Weight layouts for adapters; see `torch_oracle.verify.hand_layouts`."""
+"""Weight layouts for adapters; see `torch_oracle.verification.hand_layouts`."""
 
-from torch_oracle.verify.hand_layouts import ColumnVectors, GatePairs, Stacked
+from torch_oracle.verification.hand_layouts import ColumnVectors, GatePairs, Stacked
 
 __all__ = ["ColumnVectors", "GatePairs", "Stacked"]

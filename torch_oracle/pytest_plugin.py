@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from torch_oracle.verify.adapters import Adapter
-    from torch_oracle.verify.cases import Case
-    from torch_oracle.verify.results import CaseResult
+    from torch_oracle.verification.adapters import Adapter
+    from torch_oracle.verification.cases import Case
+    from torch_oracle.verification.results import CaseResult
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,9 +70,9 @@ class AdapterNode(pytest.Collector):
 
     def _items(self) -> Iterator["TensorItem"]:
         from numpy_lstm.errors import InputError
-        from torch_oracle.verify.cases import verification_cases
-        from torch_oracle.verify.loading import load
-        from torch_oracle.verify.outputs import AdapterError
+        from torch_oracle.verification.cases import verification_cases
+        from torch_oracle.verification.loading import load
+        from torch_oracle.verification.outputs import AdapterError
 
         try:
             self._adapter = load(self.name)
@@ -96,7 +96,7 @@ class AdapterNode(pytest.Collector):
 
     def result(self, case: "Case") -> "CaseResult":
         """What came of the case, which is run when it is first asked for."""
-        from torch_oracle.verify.verification import verify_case
+        from torch_oracle.verification.verify import verify_case
 
         assert self._adapter is not None
         if case not in self._results:
@@ -124,7 +124,7 @@ class TensorItem(pytest.Item):
         """Raise `VerificationFailure` with the sentence of the divergence, or of the complaint."""
         if self._case is None:
             raise VerificationFailure(self._refusal)
-        from torch_oracle.verify.results import divergence_sentence
+        from torch_oracle.verification.results import divergence_sentence
 
         result, tensor = self.parent.result(self._case), self._tensor
         complaint = f"{self.parent.name} {result.complaint}"

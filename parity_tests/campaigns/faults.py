@@ -19,11 +19,11 @@ from rich.table import Table
 from numpy_lstm.cell import cell_backward, cell_forward
 from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
-from torch_oracle.diagnose.diagnosis import Diagnosis
-from torch_oracle.diagnose.faults.catalogue import BACKWARD, CELL_FAULTS, GATE_ORDERS
-from torch_oracle.diagnose.faults.fault import Fault, faulty
-from torch_oracle.diagnose.injection import CannotEdit, Edit
-from torch_oracle.diagnose.search import diagnose
+from torch_oracle.diagnosis.diagnose import diagnose
+from torch_oracle.diagnosis.faults.catalogue import BACKWARD, CELL_FAULTS, GATE_ORDERS
+from torch_oracle.diagnosis.faults.fault import Fault, faulty
+from torch_oracle.diagnosis.injection import CannotEdit, Edit
+from torch_oracle.diagnosis.results import Diagnosis
 from torch_oracle.proof.compare import Comparison, compare, noise_moves
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.random_problems import Sizes, loud, random_problem

@@ -19,9 +19,9 @@ from rich.table import Table
 from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
 from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import Recipe
-from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
-from torch_oracle.diagnose.faults.fault import TrainingFault, faulty
-from torch_oracle.diagnose.injection import CannotEdit
+from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS
+from torch_oracle.diagnosis.faults.fault import TrainingFault, faulty
+from torch_oracle.diagnosis.injection import CannotEdit
 from torch_oracle.training.adapter import QUANTITIES, TrainingAdapter, moments, numpy_training
 from torch_oracle.training.cases import TrainingCase, training_cases
 from torch_oracle.training.diagnosis import (

@@ -24,8 +24,8 @@ from numpy_lstm.variants import layer_norm
 from parity_tests.support.equations import MODULES, Equation, equations_of
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
-from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
-from torch_oracle.diagnose.faults.fault import Fault, faulty
+from torch_oracle.diagnosis.faults.catalogue import CELL_FAULTS
+from torch_oracle.diagnosis.faults.fault import Fault, faulty
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.random_problems import loud
 from torch_oracle.proof.trace import Problem

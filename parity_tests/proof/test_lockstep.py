@@ -13,8 +13,8 @@ from numpy_lstm.training.loop import Position, TrainingStep, Validation, train, 
 from numpy_lstm.training.optimizers import Adam, learning_rate
 from numpy_lstm.training.tasks.text import TextTask
 from parity_tests.support.planting import planted
-from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
-from torch_oracle.diagnose.faults.fault import faulty
+from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS
+from torch_oracle.diagnosis.faults.fault import faulty
 from torch_oracle.lockstep.follow import Agreement, lockstep
 from torch_oracle.lockstep.free_run import (
     FACTOR,

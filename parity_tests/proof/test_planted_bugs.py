@@ -10,7 +10,7 @@ from numpy_lstm.fast import layer, recurrence, segment, stack
 from numpy_lstm.variants import coupled, peephole
 from parity_tests.support.planting import planted
 from parity_tests.support.problems import random_problem
-from torch_oracle.diagnose.injection import CannotEdit
+from torch_oracle.diagnosis.injection import CannotEdit
 from torch_oracle.proof.compare import Comparison, check_parity, compare, noise_moves
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.torch_trace import torch_trace

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from torch_oracle.diagnose.injection import Edit, injected
+from torch_oracle.diagnosis.injection import Edit, injected
 
 
 def planted(function: Callable[..., Any], right: str, wrong: str) -> AbstractContextManager[None]:

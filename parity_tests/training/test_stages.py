@@ -25,8 +25,8 @@ from parity_tests.campaigns.training_faults import (
 )
 from parity_tests.support.planting import planted
 from torch_oracle.__main__ import Training
-from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
-from torch_oracle.diagnose.faults.fault import faulty
+from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS
+from torch_oracle.diagnosis.faults.fault import faulty
 from torch_oracle.training.adapter import QUANTITIES, numpy_training, replay
 from torch_oracle.training.cases import training_cases
 from torch_oracle.training.diagnosis import NAMING, diagnose_training, report_distances
@@ -393,7 +393,7 @@ def test_a_loss_that_is_no_number_is_refused(loss, got):
 
 LATE = """
 from parity_tests.campaigns.training_faults import faulty_adapter
-from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
+from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS
 late = faulty_adapter([f for f in TRAINING_FAULTS if f.id == "clip-after-the-update"])
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy_lstm.roundoff import K
 from torch_oracle.proof.compare import Comparison
 from torch_oracle.proof.trace import Trace, order
-from torch_oracle.verify.terminal import distance_text
+from torch_oracle.verification.terminal import distance_text
 
 LEVELS = (1.0, K, 1e4, 1e8, 1e12, 1e14, 1e16)
 """Upper ends of the heat map's colours; the last has none."""

@@ -16,14 +16,14 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from numpy_lstm.roundoff import K
-from torch_oracle.diagnose import terminal as diagnosis_report
-from torch_oracle.diagnose.diagnosis import Diagnosis
-from torch_oracle.diagnose.faults.catalogue import subject
-from torch_oracle.diagnose.faults.fault import Fault
+from torch_oracle.diagnosis import terminal as diagnosis_report
+from torch_oracle.diagnosis.faults.catalogue import subject
+from torch_oracle.diagnosis.faults.fault import Fault
+from torch_oracle.diagnosis.results import Diagnosis
 from torch_oracle.html_report.figures import curve_pictures, heat_map, heat_map_legend
-from torch_oracle.verify.outputs import AdapterError
-from torch_oracle.verify.results import CaseResult, Verification, divergence_sentence
-from torch_oracle.verify.terminal import distance_text
+from torch_oracle.verification.outputs import AdapterError
+from torch_oracle.verification.results import CaseResult, Verification, divergence_sentence
+from torch_oracle.verification.terminal import distance_text
 
 
 def page(verification: Verification, found: Diagnosis | AdapterError | None) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import distance_where_finite
-from torch_oracle.diagnose.faults.catalogue import TRAINING_FAULTS
-from torch_oracle.diagnose.faults.fault import TrainingFault, faulty
-from torch_oracle.diagnose.injection import CannotEdit
+from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS
+from torch_oracle.diagnosis.faults.fault import TrainingFault, faulty
+from torch_oracle.diagnosis.injection import CannotEdit
 from torch_oracle.json_values import json_value
 from torch_oracle.training.adapter import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
 from torch_oracle.training.cases import TrainingCase, training_cases

@@ -11,8 +11,8 @@ from importlib.resources import files
 from pkgutil import resolve_name
 from typing import Any
 
-from torch_oracle.diagnose.faults.fault import Fault, TrainingFault
-from torch_oracle.diagnose.injection import Edit
+from torch_oracle.diagnosis.faults.fault import Fault, TrainingFault
+from torch_oracle.diagnosis.injection import Edit
 
 
 class FaultRecordError(ValueError):
@@ -28,7 +28,7 @@ def faults_in(file: str) -> tuple[Fault, ...]:
     Raises:
         FaultRecordError: names the record and the field.
     """
-    text = files("torch_oracle.diagnose.faults").joinpath(file).read_text(encoding="utf-8")
+    text = files("torch_oracle.diagnosis.faults").joinpath(file).read_text(encoding="utf-8")
     return faults_from(text, file)
 
 

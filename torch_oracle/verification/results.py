@@ -7,7 +7,7 @@ from typing import Any
 from numpy_lstm.roundoff import K
 from torch_oracle.json_values import json_value
 from torch_oracle.proof.compare import Comparison, Divergence
-from torch_oracle.verify.cases import Case, Mode
+from torch_oracle.verification.cases import Case, Mode
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from torch_oracle.proof.nn_lstm import run_lstm
 from torch_oracle.proof.torch_trace import gradient
-from torch_oracle.verify.outputs import AdapterError
+from torch_oracle.verification.outputs import AdapterError
 
 CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

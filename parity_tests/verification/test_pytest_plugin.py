@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import torch_oracle.verify.verification  # loaded once, for all runs in this process
+import torch_oracle.verification.verify  # loaded once, for all runs in this process
 from parity_tests.support import handwritten
 
 pytest_plugins = ["pytester"]
 
-assert torch_oracle.verify.verification
+assert torch_oracle.verification.verify
 assert handwritten
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from numpy_lstm.roundoff import K
-from torch_oracle.verify.cases import Case
-from torch_oracle.verify.results import Verification, divergence_sentence
+from torch_oracle.verification.cases import Case
+from torch_oracle.verification.results import Verification, divergence_sentence
 
 
 def print_verification(verification: Verification, console: Console) -> None:

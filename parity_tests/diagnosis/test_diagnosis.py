@@ -24,14 +24,14 @@ from parity_tests.campaigns.faults import (
     novel_fault,
     verdict,
 )
-from torch_oracle.diagnose.faults.catalogue import ALIASING, CELL_FAULTS
-from torch_oracle.diagnose.faults.fault import faulty
-from torch_oracle.diagnose.probe import NAMING
-from torch_oracle.diagnose.search import SIZES, diagnose
+from torch_oracle.diagnosis.diagnose import SIZES, diagnose
+from torch_oracle.diagnosis.faults.catalogue import ALIASING, CELL_FAULTS
+from torch_oracle.diagnosis.faults.fault import faulty
+from torch_oracle.diagnosis.probe import NAMING
 from torch_oracle.proof.random_problems import random_problem
 from torch_oracle.proof.trace import Trace
-from torch_oracle.verify.loading import adapter_of
-from torch_oracle.verify.verification import verify
+from torch_oracle.verification.loading import adapter_of
+from torch_oracle.verification.verify import verify
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from torch_oracle.diagnose.diagnosis import Diagnosis, correct_diagnosis, diagnosis_of
-from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS, GATE_ORDERS
-from torch_oracle.diagnose.faults.fault import Fault
-from torch_oracle.diagnose.hypothesis import Hypothesis, HypothesisKey
-from torch_oracle.diagnose.probe import Probe, Subject, make_probe
+from torch_oracle.diagnosis.faults.catalogue import CELL_FAULTS, GATE_ORDERS
+from torch_oracle.diagnosis.faults.fault import Fault
+from torch_oracle.diagnosis.hypothesis import Hypothesis, HypothesisKey
+from torch_oracle.diagnosis.probe import Probe, Subject, make_probe
+from torch_oracle.diagnosis.results import Diagnosis, correct_diagnosis, diagnosis_of
 from torch_oracle.proof.random_problems import Sizes, loud
 
 SIZES: tuple[Sizes, ...] = ((1, 1, 3, 4), (2, 1, 3, 4), (3, 1, 4, 3), (4, 3, 2, 5), (6, 5, 4, 3))

@@ -7,10 +7,10 @@ import pytest
 
 from parity_tests.campaigns.faults import active_form, at_the_right_place, checked
 from parity_tests.support.equations import MODULES, equations_of
-from torch_oracle.diagnose.faults.catalogue import ALIASING, CELL_FAULTS, FAULTS, TRAINING_FAULTS
-from torch_oracle.diagnose.faults.fault import RULES, Fault
-from torch_oracle.diagnose.faults.records import FaultRecordError, faults_from
-from torch_oracle.diagnose.injection import injected
+from torch_oracle.diagnosis.faults.catalogue import ALIASING, CELL_FAULTS, FAULTS, TRAINING_FAULTS
+from torch_oracle.diagnosis.faults.fault import RULES, Fault
+from torch_oracle.diagnosis.faults.records import FaultRecordError, faults_from
+from torch_oracle.diagnosis.injection import injected
 from torch_oracle.training.cases import training_cases
 from torch_oracle.training.stages import STAGES
 

@@ -7,10 +7,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from numpy_lstm.roundoff import K, distance_where_finite, roundoff
-from torch_oracle.diagnose.faults.fault import faulty
-from torch_oracle.diagnose.hypothesis import Hypothesis, HypothesisKey
-from torch_oracle.diagnose.injection import CannotEdit
-from torch_oracle.diagnose.replay import slope
+from torch_oracle.diagnosis.faults.fault import faulty
+from torch_oracle.diagnosis.hypothesis import Hypothesis, HypothesisKey
+from torch_oracle.diagnosis.injection import CannotEdit
+from torch_oracle.diagnosis.replay import slope
 from torch_oracle.proof.compare import noise_moves
 from torch_oracle.proof.numpy_trace import plain_trace
 from torch_oracle.proof.random_problems import Sizes

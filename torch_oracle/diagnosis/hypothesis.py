@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS
-from torch_oracle.diagnose.faults.fault import Fault
+from torch_oracle.diagnosis.faults.catalogue import CELL_FAULTS
+from torch_oracle.diagnosis.faults.fault import Fault
 
 HypothesisKey = tuple[frozenset[str], bool]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch_oracle.diagnose.faults.fault import Fault, FaultStage, TrainingFault
-from torch_oracle.diagnose.faults.gate_orders import gate_order_faults
-from torch_oracle.diagnose.faults.records import faults_in
+from torch_oracle.diagnosis.faults.fault import Fault, FaultStage, TrainingFault
+from torch_oracle.diagnosis.faults.gate_orders import gate_order_faults
+from torch_oracle.diagnosis.faults.records import faults_in
 
 FORWARD = faults_in("forward.toml")
 LOSS = faults_in("loss.toml")

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from torch_oracle.diagnose.faults.fault import Fault
-from torch_oracle.diagnose.hypothesis import Hypothesis
-from torch_oracle.diagnose.probe import Probe
+from torch_oracle.diagnosis.faults.fault import Fault
+from torch_oracle.diagnosis.hypothesis import Hypothesis
+from torch_oracle.diagnosis.probe import Probe
 
 Status = Literal["correct", "explained", "partly explained", "unknown"]
 

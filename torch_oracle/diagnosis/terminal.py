@@ -6,13 +6,13 @@ from typing import Any
 from rich.console import Console
 
 from numpy_lstm.roundoff import K
-from torch_oracle.diagnose.diagnosis import Diagnosis, NamedFault
-from torch_oracle.diagnose.faults.catalogue import subject
-from torch_oracle.diagnose.faults.fault import Fault
-from torch_oracle.diagnose.probe import NAMING
+from torch_oracle.diagnosis.faults.catalogue import subject
+from torch_oracle.diagnosis.faults.fault import Fault
+from torch_oracle.diagnosis.probe import NAMING
+from torch_oracle.diagnosis.results import Diagnosis, NamedFault
 from torch_oracle.json_values import json_value
 from torch_oracle.training.diagnosis import NamedTrainingFault, TrainingDiagnosis
-from torch_oracle.verify.terminal import distance_text, print_line
+from torch_oracle.verification.terminal import distance_text, print_line
 
 AUTOGRAD = (
     "The gradients are the exact derivative of this wrong forward pass: only the forward pass"

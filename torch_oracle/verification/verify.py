@@ -8,10 +8,10 @@ import numpy as np
 from torch_oracle.proof import compare
 from torch_oracle.proof.compare import Comparison
 from torch_oracle.proof.trace import Problem, Trace, in_dtype
-from torch_oracle.verify.adapters import COTANGENTS, OPTIONAL, Adapter
-from torch_oracle.verify.cases import Case, Mode, verification_cases
-from torch_oracle.verify.outputs import AdapterError, AdapterOutputs
-from torch_oracle.verify.results import CaseResult, Verification
+from torch_oracle.verification.adapters import COTANGENTS, OPTIONAL, Adapter
+from torch_oracle.verification.cases import Case, Mode, verification_cases
+from torch_oracle.verification.outputs import AdapterError, AdapterOutputs
+from torch_oracle.verification.results import CaseResult, Verification
 
 
 def verify(adapter: Adapter, mode: Mode = "quick") -> Verification:

@@ -18,8 +18,8 @@ from numpy_lstm.roundoff import K
 from parity_tests.support import handwritten
 from torch_oracle import __main__ as command_line
 from torch_oracle.adapters import adapter, adapter_of, load
-from torch_oracle.verify.cases import SCALES, Case, verification_cases
-from torch_oracle.verify.verification import verify, verify_case
+from torch_oracle.verification.cases import SCALES, Case, verification_cases
+from torch_oracle.verification.verify import verify, verify_case
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 

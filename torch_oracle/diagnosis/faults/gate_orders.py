@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from itertools import permutations
 
 from numpy_lstm.cell import cell_backward, cell_forward
-from torch_oracle.diagnose.faults.fault import Fault
-from torch_oracle.diagnose.injection import Edit
+from torch_oracle.diagnosis.faults.fault import Fault
+from torch_oracle.diagnosis.injection import Edit
 
 GATES = "ifgo"
 SPLIT = "a_i, a_f, a_g, a_o = np.split"

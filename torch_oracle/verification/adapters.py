@@ -30,8 +30,8 @@ import numpy as np
 from numpy_lstm.errors import InputError, check_choice
 from torch_oracle.proof.random_problems import Sizes, random_problem, random_sizes
 from torch_oracle.proof.trace import Problem, Trace
-from torch_oracle.verify.messages import describe_error
-from torch_oracle.verify.outputs import (
+from torch_oracle.verification.messages import describe_error
+from torch_oracle.verification.outputs import (
     AdapterError,
     AdapterOutputs,
     ReturnableArray,

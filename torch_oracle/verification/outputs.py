@@ -9,7 +9,7 @@ import numpy as np
 from numpy_lstm.errors import Shape
 from numpy_lstm.language_model import LanguageModel
 from torch_oracle.proof.trace import Problem, Trace, contribution
-from torch_oracle.verify.messages import did_you_mean
+from torch_oracle.verification.messages import did_you_mean
 
 
 class AdapterError(Exception):

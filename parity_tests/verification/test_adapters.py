@@ -14,9 +14,9 @@ from parity_tests.support import handwritten
 from parity_tests.support.problems import random_problem
 from torch_oracle.adapters import adapter, adapter_of, load
 from torch_oracle.proof.numpy_trace import numpy_trace
-from torch_oracle.verify.hand_layouts import ColumnVectors, GatePairs, Stacked
-from torch_oracle.verify.outputs import AdapterError
-from torch_oracle.verify.verification import verify
+from torch_oracle.verification.hand_layouts import ColumnVectors, GatePairs, Stacked
+from torch_oracle.verification.outputs import AdapterError
+from torch_oracle.verification.verify import verify
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from torch_oracle.diagnose.injection import Edit, injected
+from torch_oracle.diagnosis.injection import Edit, injected
 
 FaultStage = Literal["forward", "loss", "backward", "training"]
 """The part of a program that has the fault."""

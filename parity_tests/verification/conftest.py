@@ -2,7 +2,7 @@
 
 import pytest
 
-from torch_oracle.verify import cases
+from torch_oracle.verification import cases
 
 
 @pytest.fixture

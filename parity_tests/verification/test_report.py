@@ -14,17 +14,17 @@ from numpy_lstm.roundoff import K
 from parity_tests.support import handwritten
 from torch_oracle import __main__ as command_line
 from torch_oracle.__main__ import Catalogue, Diagnose, Verify
-from torch_oracle.diagnose.diagnosis import Diagnosis, NamedFault
-from torch_oracle.diagnose.faults.catalogue import CELL_FAULTS, FAULTS
-from torch_oracle.diagnose.search import diagnose
-from torch_oracle.diagnose.terminal import AUTOGRAD, diagnosis_json, print_diagnosis
+from torch_oracle.diagnosis.diagnose import diagnose
+from torch_oracle.diagnosis.faults.catalogue import CELL_FAULTS, FAULTS
+from torch_oracle.diagnosis.results import Diagnosis, NamedFault
+from torch_oracle.diagnosis.terminal import AUTOGRAD, diagnosis_json, print_diagnosis
 from torch_oracle.html_report.figures import HeatCell, heat_map
 from torch_oracle.html_report.page import page, summary, telling
-from torch_oracle.verify import cases
-from torch_oracle.verify.cases import Case
-from torch_oracle.verify.loading import adapter_of
-from torch_oracle.verify.outputs import AdapterError
-from torch_oracle.verify.verification import collect, verify, verify_case
+from torch_oracle.verification import cases
+from torch_oracle.verification.cases import Case
+from torch_oracle.verification.loading import adapter_of
+from torch_oracle.verification.outputs import AdapterError
+from torch_oracle.verification.verify import collect, verify, verify_case
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 

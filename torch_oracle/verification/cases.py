@@ -8,7 +8,7 @@ import numpy as np
 
 from torch_oracle.proof.random_problems import Sizes, loud
 from torch_oracle.proof.trace import Problem
-from torch_oracle.verify.adapters import Adapter
+from torch_oracle.verification.adapters import Adapter
 
 Mode = Literal["quick", "full"]
 QUICK: tuple[tuple[Sizes, str, float], ...] = (

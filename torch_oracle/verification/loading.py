@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from numpy_lstm.errors import InputError
-from torch_oracle.verify.adapters import OPTIONAL, REQUIRED, Adapter, Form, Options
-from torch_oracle.verify.messages import describe_error, did_you_mean
-from torch_oracle.verify.torch_modules import wrap
+from torch_oracle.verification.adapters import OPTIONAL, REQUIRED, Adapter, Form, Options
+from torch_oracle.verification.messages import describe_error, did_you_mean
+from torch_oracle.verification.torch_modules import wrap
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
