@@ -8,13 +8,13 @@ import pytest
 
 from numpy_lstm.errors import EXTRAS, InputError, MissingPackage, one_line_errors, require
 from parity_tests.campaigns import (
-    corruption,
     faults,
     porting_mutants,
     random_problems,
     sensitivity,
     training_faults,
 )
+from parity_tests.campaigns.corruption import __main__ as corruption
 
 ROOT = Path(__file__).parents[2]
 HIDE = """

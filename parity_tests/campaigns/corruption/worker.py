@@ -1,4 +1,4 @@
-"""A process of `corruption_campaign`: reads and converts files as told, by lines of JSON.
+"""The process that reads and converts files, as it is told by lines of JSON.
 
 It may use a gibibyte more than at its start. Whatever a library prints goes to stderr.
 """

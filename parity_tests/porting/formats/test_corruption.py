@@ -1,4 +1,4 @@
-"""A small part of `corruption_campaign`, and proof that it would notice."""
+"""A small part of the campaign of damaged and malicious files, and proof that it would notice."""
 
 import json
 import subprocess
@@ -7,20 +7,11 @@ from collections import Counter
 
 import pytest
 
-from parity_tests.campaigns.corruption import (
-    DESTINATION,
-    Case,
-    Outcome,
-    Settings,
-    Worker,
-    main,
-    report,
-    run,
-    trespass,
-    try_case,
-)
-from parity_tests.campaigns.corruption_attacks import CANARY, Attack, attacks
-from parity_tests.campaigns.corruption_samples import samples
+from parity_tests.campaigns.corruption.__main__ import Settings, attacks, main, report, run
+from parity_tests.campaigns.corruption.attack import CANARY, Attack
+from parity_tests.campaigns.corruption.cases import DESTINATION, Case, Outcome, trespass, try_case
+from parity_tests.campaigns.corruption.samples import samples
+from parity_tests.campaigns.corruption.watched_process import Worker
 
 FILES = 50
 
@@ -30,7 +21,9 @@ def test_damaged_and_malicious_files_are_refused_or_read_and_never_do_harm(tmp_p
     assert [(o.kind, o.name, o.failure) for o in outcomes if o.failure] == []
     kinds = Counter(outcome.kind for outcome in outcomes)
     known = [sample.kind for sample in samples()]
-    assert kinds == {kind: FILES // len(known) for kind in known} | {"attacks": len(attacks())}
+    assert kinds == {kind: FILES // len(known) for kind in known} | {
+        "attacks": len(attacks(Settings()))
+    }
     reads = Counter(outcome.read for outcome in outcomes)
     assert min(reads["refused"], reads["identical"], reads["different"]) > 2
     assert report(outcomes).row_count == len(known) + 2
@@ -100,7 +93,7 @@ def test_a_process_that_crashes_or_hangs_is_noticed_and_another_started(code, wr
 
 def test_a_worker_may_not_use_more_than_a_gibibyte():
     script = (
-        "from parity_tests.campaigns.corruption_worker import limit_memory; limit_memory();"
+        "from parity_tests.campaigns.corruption.worker import limit_memory; limit_memory();"
         "a = bytearray(900 << 20); del a; print('enough', flush=True); bytearray(1100 << 20)"
     )
     command = [sys.executable, "-c", script]
@@ -133,7 +126,7 @@ def test_a_failure_is_printed_and_decides_the_exit_status(tmp_path, monkeypatch,
         yield Outcome("json", "number 7", "refused", False, failure=failure)
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("parity_tests.campaigns.corruption.run", one)
+    monkeypatch.setattr("parity_tests.campaigns.corruption.__main__.run", one)
     assert main(Settings(files=1, containers=("json",))) == bool(failure)
     printed = capsys.readouterr().out
     assert ("json, number 7: crashed" in printed) == bool(failure)

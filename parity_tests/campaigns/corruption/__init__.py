@@ -1,0 +1,1 @@
+"""Damaged and malicious files of every container (`__main__.py`)."""
