@@ -20,8 +20,9 @@ from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.proof.proof import OUTPUT_NAMES, RandomInputs, prove, run_canonical, verdict
 from numpy_lstm.porting.proof.run_as_placed import moves_of_twins, run_as_placed
 from numpy_lstm.roundoff import K, distance
-from parity_tests.campaigns.porting_mutants import FLOAT64, Mutant, equivalent, killed, mutants
+from parity_tests.campaigns.porting_mutants import FLOAT64, equivalent, killed
 from parity_tests.campaigns.porting_samples import there_and_back, went_to_every_layout
+from parity_tests.campaigns.wrong_readings import Mutant, mutants
 from parity_tests.support.conformance import FOLDER, load_vector, vector_of
 from parity_tests.support.problems import random_parameters
 from parity_tests.support.random_lstms import rich_model
