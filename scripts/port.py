@@ -20,8 +20,8 @@ from numpy_lstm.porting.convert import convert
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
+from numpy_lstm.porting.layouts.all_frameworks import ROWS
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import ROWS
 from numpy_lstm.porting.options import OptionError, ReadOptions
 from numpy_lstm.porting.proof.proof import DifferentSizes, prove
 from numpy_lstm.porting.proof.record import proof_path

@@ -18,11 +18,11 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.files import write_atomically
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.formats.write import encode
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, digest
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.options import NO_OPTIONS, OptionError, ReadOptions
 from numpy_lstm.porting.proof.proof import Proof, prove, verdict
 from numpy_lstm.porting.proof.record import Side, make_record, proof_path, sha256

@@ -26,10 +26,10 @@ import numpy as np
 
 from numpy_lstm.errors import InputError, one_line_errors
 from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM
 from numpy_lstm.porting.layouts.layout import Layout, Tensor
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs, run_as_placed
 from numpy_lstm.roundoff import K
 from parity_tests.support.frameworks import (

@@ -17,12 +17,12 @@ import numpy as np
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.inspection import inspect
+from numpy_lstm.porting.layouts.all_frameworks import ROWS
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import digest
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.layout import Layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import ROWS
 from numpy_lstm.porting.options import ReadOptions
 from numpy_lstm.porting.recognise.loading import lstm_in_archive
 from numpy_lstm.porting.recognise.recognition import recognise

@@ -25,10 +25,10 @@ import numpy as np
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.tensorflow.checkpoint_reader import read_tf_bundle
 from numpy_lstm.porting.formats.tensorflow.checkpoint_writer import tf_bundle
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical
 from numpy_lstm.porting.layouts.canonical import RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import run_as_placed
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.campaigns.tensorflow_cells import PREFIXES, H, I, N, P, T, TFRun, tf, tf_run, v1

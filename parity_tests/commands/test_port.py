@@ -15,9 +15,9 @@ import torch
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
 from numpy_lstm.porting.formats.read import read_archive
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, digest
-from numpy_lstm.porting.layouts.table import TABLE
 from parity_tests.support.commands import Result, run_here
 from parity_tests.support.problems import random_parameters
 

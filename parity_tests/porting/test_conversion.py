@@ -20,11 +20,11 @@ from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
 from numpy_lstm.porting.formats.tensorflow.checkpoint_files import data_of
 from numpy_lstm.porting.formats.tensorflow.checkpoint_writer import tf_bundle
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.options import OptionError, ReadOptions
 from numpy_lstm.porting.proof.proof import RandomInputs, prove
 from numpy_lstm.porting.proof.record import proof_path, sha256

@@ -10,9 +10,9 @@ from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.npz_file import npz_bytes
 from numpy_lstm.porting.inspection import inspect
+from numpy_lstm.porting.layouts.all_frameworks import ROWS, TABLE
 from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
-from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.options import ReadOptions
 from numpy_lstm.porting.recognise.defects import find_defects
 from numpy_lstm.porting.recognise.expected import expected_tensors

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K
 from parity_tests.support.framework_runners import (

@@ -10,13 +10,13 @@ import pytest
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
+from numpy_lstm.porting.layouts.all_frameworks import ROWS, TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts, digest
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.layout import Tensor
 from numpy_lstm.porting.layouts.named_activations import activation
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.proof.proof import OUTPUT_NAMES, RandomInputs, prove, run_canonical, verdict
 from numpy_lstm.porting.proof.run_as_placed import moves_of_twins, run_as_placed
 from numpy_lstm.roundoff import K, distance

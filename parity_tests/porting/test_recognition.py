@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.layouts.all_frameworks import ROWS
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import ROWS
 from parity_tests.campaigns.porting_samples import check_verdicts, verdicts
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")

@@ -21,13 +21,13 @@ from safetensors import safe_open
 from numpy_lstm.files import write_atomically
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.formats.safetensors_file import safetensors_bytes
+from numpy_lstm.porting.layouts.all_frameworks import ROWS, TABLE
 from numpy_lstm.porting.layouts.arrangement import to_layout
 from numpy_lstm.porting.layouts.bias_pair import with_forget_bias
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.layout import Layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from parity_tests.support.problems import random_parameters
 from torch_oracle.proof.torch_trace import torch_trace

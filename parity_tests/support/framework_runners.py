@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from numpy_lstm.lstm import LSTM, lstm_forward
-from numpy_lstm.porting.layouts.table import TABLE
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from parity_tests.support.frameworks import H, I, Inputs, nested, random_model
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.proof import Proof
 from numpy_lstm.roundoff import K
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.layouts.all_frameworks import ROWS
 from numpy_lstm.porting.layouts.layout import Layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import ROWS
 from numpy_lstm.porting.recognise.readings import (
     REQUIRED,
     Reading,

@@ -8,8 +8,8 @@ from typing import Any
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.read import main_file, read_archive
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.options import NO_OPTIONS, OptionError, ReadOptions
 from numpy_lstm.porting.proof.record import load_record, sha256
 from numpy_lstm.porting.recognise.by_name import tensors_and_neighbours

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.layouts.all_frameworks import ROWS, TABLE
 from numpy_lstm.porting.layouts.canonical import WEIGHT_DTYPES, RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import ROWS, TABLE
 from numpy_lstm.porting.recognise.by_name import readings_by_name
 from numpy_lstm.porting.recognise.by_shape import readings_by_shape
 from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading

@@ -21,11 +21,11 @@ from numpy_lstm.porting.convert import convert
 from numpy_lstm.porting.formats.keras import hdf5_listing, hdf5_reader
 from numpy_lstm.porting.formats.keras.keras_reader import read_keras
 from numpy_lstm.porting.formats.keras.keras_writer import keras_2_weights, keras_weights
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, RuntimeFacts, digest
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.options import ReadOptions
 from numpy_lstm.porting.proof.run_as_placed import run_as_placed
 from numpy_lstm.porting.recognise.facts import missing_facts

@@ -19,10 +19,10 @@ from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.lstm import LSTM, lstm_forward
 from numpy_lstm.porting.formats.onnx.onnx_reader import read_onnx
 from numpy_lstm.porting.formats.onnx.onnx_writer import onnx_model
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import sizes_of, to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import PlacedCell, run_as_placed
 from numpy_lstm.porting.recognise.recognition import recognise
 from numpy_lstm.roundoff import K, Noise, distance, distances

@@ -25,11 +25,11 @@ from numpy_lstm.porting.formats.tensorflow.sorted_table import (
     varint_of,
     with_trailer,
 )
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical
 from numpy_lstm.porting.layouts.canonical import RuntimeFacts
 from numpy_lstm.porting.layouts.fitting import fit_to_layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.roundoff import K, distance
 from parity_tests.conftest import DATA
 

@@ -20,10 +20,10 @@ from torch import nn
 from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM, lstm_forward
 from numpy_lstm.porting.formats.safetensors_file import read_safetensors, safetensors_bytes
+from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import CanonicalLSTM, digest
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.layouts.table import TABLE
 from numpy_lstm.porting.proof.run_as_placed import Outputs
 from numpy_lstm.roundoff import K, Noise, distance
 from parity_tests.conftest import DATA

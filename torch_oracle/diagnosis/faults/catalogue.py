@@ -1,4 +1,7 @@
-"""All known faults together, and their list in Markdown."""
+"""All known faults together, as the TOML files beside this module record them, a file a stage.
+
+A new fault is a record in one of those files; here they are only joined and listed in Markdown.
+"""
 
 from collections.abc import Iterator, Sequence
 

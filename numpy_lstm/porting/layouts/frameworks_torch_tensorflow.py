@@ -1,4 +1,4 @@
-"""Rows of the table: PyTorch, this package, Keras and TensorFlow."""
+"""The layouts of PyTorch, this package, Keras and TensorFlow, a row each."""
 
 from numpy_lstm.porting.layouts.layout import Layout, Tensor
 

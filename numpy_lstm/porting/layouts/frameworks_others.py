@@ -1,4 +1,4 @@
-"""Rows of the table: ONNX and other formats of exchange, JAX, MLX, and older frameworks."""
+"""The layouts of ONNX and other formats of exchange, JAX, MLX, and older frameworks, a row each."""
 
 from numpy_lstm.porting.layouts.layout import Layout, Tensor
 
