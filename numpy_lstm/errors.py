@@ -15,6 +15,8 @@ Shape = tuple[tuple[str, int], ...]
 """Axes as (symbol, size), for example ``(("4H", 32), ("H", 8))``."""
 
 EXTRAS = {
+    "google.protobuf": "porting",
+    "google_crc32c": "porting",
     "h5py": "porting",
     "jinja2": "commands",
     "matplotlib": "commands",
@@ -24,7 +26,7 @@ EXTRAS = {
     "torch": "torch",
     "tyro": "commands",
 }
-"""The optional packages, and which extra of numpy-lstm installs each."""
+"""The optional packages as they are imported, and which extra of numpy-lstm installs each."""
 
 
 class InputError(ValueError):
@@ -46,30 +48,43 @@ class MissingPackage(InputError):
     """A package is needed that is not installed; the message has the line that installs it."""
 
 
-def require(package: str) -> None:
+def require(package: str, needed_by: str = "this") -> None:
     """Raise `MissingPackage` unless an optional package can be imported.
 
     Args:
         package: name by which it is imported; one of `EXTRAS`.
+        needed_by: what needs it; the message begins with it.
     """
     try:
         import_module(package)
     except ModuleNotFoundError as error:
-        missing = _missing_package(error)
+        missing = _optional_package(error)
+        if f"{package}.".startswith(f"{error.name}."):  # itself, or a folder that it is in
+            missing = package
         if missing is None:
             raise
-        raise missing from error
+        raise missing_package(missing, needed_by) from error
 
 
-def _missing_package(error: ModuleNotFoundError) -> MissingPackage | None:
-    """The sentence for an optional package that could not be imported; None for other modules."""
-    package = (error.name or "").partition(".")[0]
-    if package not in EXTRAS:
-        return None
+def missing_package(package: str, needed_by: str = "this") -> MissingPackage:
+    """The sentence for a package of `EXTRAS` that is not installed, with the line that installs it.
+
+    Args:
+        package: name by which it is imported.
+        needed_by: what needs it; the message begins with it.
+    """
     return MissingPackage(
-        f"this needs the package {package}, which is not installed;"
+        f"{needed_by} needs the package {package}, which is not installed;"
         f" pip install 'numpy-lstm[{EXTRAS[package]}]'"
     )
+
+
+def _optional_package(error: ModuleNotFoundError) -> str | None:
+    """The package of `EXTRAS` that lacks a module; None if it is a module of none of them."""
+    for package in EXTRAS:
+        if f"{error.name}.".startswith(f"{package}."):
+            return package
+    return None
 
 
 def check(condition: bool | np.bool, message: str) -> None:
@@ -242,8 +257,8 @@ def _sentence(error: Exception, options: Collection[str]) -> str | None:
             return f"--{str(error.argument).replace('_', '-')}: {error.message}"
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        missing = _missing_package(error)
-        return None if missing is None else str(missing)
+        package = _optional_package(error)
+        return None if package is None else str(missing_package(package))
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}); ask for something smaller"
     assert isinstance(error, OSError)

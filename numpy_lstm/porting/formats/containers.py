@@ -6,11 +6,10 @@ A new container is a row here, and a module or folder beside this one.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import InputError, require
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.tensorflow.checkpoint_files import INDEX_ENDS_WITH
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
@@ -182,7 +181,8 @@ def load(subject: str, key: str, function: str) -> Any:
         function: "module:function", from the container's row.
 
     Raises:
-        InputError: it is not in this package, or a package that it imports is not installed.
+        InputError: it is not in this package.
+        MissingPackage: a package that it imports is not installed.
     """
     row = CONTAINERS[key]
     if not function:
@@ -190,18 +190,7 @@ def load(subject: str, key: str, function: str) -> Any:
             f"{subject}: {row.title} files need torch, which this package does without;"
             " use the command scripts/port.py"
         )
-    missing = [package for package in row.packages if not _is_installed(package)]
-    if missing:
-        raise InputError(
-            f"{subject}: {row.title} files need {' and '.join(missing)}, which is not installed;"
-            " pip install 'numpy-lstm[porting]'"
-        )
+    for package in row.packages:
+        require(package, f"{subject}: {row.title}")
     module, _, name = function.partition(":")
     return getattr(import_module(f"numpy_lstm.porting.formats.{module}"), name)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:  # of the package that it is in
-        return False

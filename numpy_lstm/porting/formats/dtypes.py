@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import require
 
 
 def little_endian(name: str) -> np.dtype:
     """The dtype of this name as files store it, the least significant byte first.
 
     Raises:
-        InputError: bfloat16 where ml_dtypes is not installed.
+        MissingPackage: bfloat16 where ml_dtypes is not installed.
     """
     if name == "bfloat16":
         return bfloat16()
@@ -20,10 +20,9 @@ def bfloat16() -> np.dtype:
     """The dtype bfloat16, which NumPy itself lacks.
 
     Raises:
-        InputError: ml_dtypes is not installed.
+        MissingPackage: ml_dtypes is not installed.
     """
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise InputError("bfloat16: needs pip install 'numpy-lstm[porting]'") from error
+    require("ml_dtypes", "bfloat16")
+    import ml_dtypes
+
     return np.dtype(ml_dtypes.bfloat16)

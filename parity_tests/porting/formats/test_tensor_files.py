@@ -4,6 +4,7 @@ import io
 import json
 import os
 import struct
+import sys
 import tracemalloc
 import zipfile
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from numpy_lstm.errors import InputError
+from numpy_lstm.errors import InputError, MissingPackage
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.formats.containers import CONTAINERS
+from numpy_lstm.porting.formats.containers import CONTAINERS, load
+from numpy_lstm.porting.formats.dtypes import bfloat16
 from numpy_lstm.porting.formats.json_file import read_json
 from numpy_lstm.porting.formats.npz_file import npz_bytes, read_npz
 from numpy_lstm.porting.formats.read import read_archive
@@ -509,3 +511,25 @@ def test_a_json_text_is_not_taken_for_safetensors(tmp_path):
     path = save(tmp_path, "file", b'{"abc": {"b": 1}}')
     assert path.read_bytes()[8:9] == b"{"  # where the header of safetensors begins
     refused(read_archive, path, "abc: expected nested lists of numbers, got an object")
+
+
+@pytest.mark.parametrize(
+    ("key", "package"),
+    [(key, package) for key, row in CONTAINERS.items() for package in row.packages],
+)
+def test_a_package_that_a_container_needs_is_named_with_the_line_that_installs_it(
+    key, package, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackage) as caught:
+        load("a file", key, CONTAINERS[key].reader)
+    assert str(caught.value) == (
+        f"a file: {CONTAINERS[key].title} needs the package {package}, which is not installed;"
+        " pip install 'numpy-lstm[porting]'"
+    )
+
+
+def test_bfloat16_names_the_package_that_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(MissingPackage, match=r"^bfloat16 needs the package ml_dtypes, which is"):
+        bfloat16()
