@@ -180,12 +180,17 @@ class Other(torch.nn.Module):
 number = 3
 """
 REFUSALS = [
-    ("mine", "mine: expected package.module:name, such as my_package.my_lstm:adapter"),
+    ("mine", "mine: expected package.module:name or file.py:name, such as my_lstm.py:adapter"),
     ("absent_module:f", "absent_module:f: there is no module 'absent_module' here or in"),
     ("{}:goood", "{}:goood: {} has no 'goood'; did you mean good?"),
     ("{}:number", "{}:number: expected a function or a torch.nn.Module, or a class or function"),
     ("{}:Needs", "{}:Needs: expected a function or a torch.nn.Module, or a class or function"),
-    ("torch.nn:LSTM", "torch.nn:LSTM: calling it raises TypeError: RNNBase.__init__() missing 2"),
+    (
+        "torch.nn:Bilinear",
+        "torch.nn:Bilinear: calling it raises TypeError: Bilinear.__init__() missing 1 required"
+        " positional argument: 'out_features'; write a function without arguments that makes one,"
+        " and name that",
+    ),
     ("{}:returns_nothing", "without arguments that makes one; got None"),
     ("{}:broken", "{}:broken: calling it raises OSError: no file ("),
     (

@@ -291,7 +291,7 @@ def test_a_complaint_exits_1_and_is_printed_once(command, tmp_path, monkeypatch)
     ("arguments", "message"),
     [
         (["absent:f"], "error: absent:f: there is no module 'absent' here or in "),
-        (["nothing"], "error: nothing: expected package.module:name, such as my_package.my_lstm:"),
+        (["nothing"], "error: nothing: expected package.module:name or file.py:name, such as my_"),
         (
             ["parity_tests.support.handwritten:pairs", "--json", "absent/folder/x.json"],
             "error: absent/folder/x.json: cannot be written (there is no folder absent/folder)",

@@ -1,6 +1,7 @@
 """A diagnosis in words, for a person at a terminal; and as JSON."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from torch_oracle.json_values import json_value
 from torch_oracle.training.diagnosis import NamedTrainingFault, TrainingDiagnosis
 from torch_oracle.verification.terminal import distance_text, print_line
 
+StyledLine = tuple[str, str]
+"""A line and the style in which a terminal shows it."""
 AUTOGRAD = (
     "The gradients are the exact derivative of this wrong forward pass: only the forward pass"
     " needs mending."
@@ -71,8 +74,7 @@ def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: C
         " numbers: the fault is not in the catalogue. The stage is named above.",
     }
     print_line(console, f"{name}: {sentences[d.status]}")
-    for number, finding in enumerate(d.findings, 1):
-        _print_finding(number, finding, d, console)
+    _print_styled(_findings(d), console)
     for pair in d.alternatives:
         print_line(console, f"\nor instead: {' and '.join(fault.id for fault in pair)}")
     unjudged = {stage for case in d.judgement.cases for stage in case.unjudged}
@@ -83,37 +85,42 @@ def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: C
 
 
 def print_diagnosis(name: str, diagnosis: Diagnosis, console: Console) -> None:
+    """Print the lines of a diagnosis."""
+    _print_styled(diagnosis_lines(name, diagnosis), console)
+
+
+def diagnosis_lines(name: str, diagnosis: Diagnosis) -> Iterator[StyledLine]:
     """What is wrong first, the verdict, each finding with its evidence, and what is unexplained."""
     if diagnosis.first:
-        print_line(console, f"first to be wrong: {diagnosis.first}", "bold")
-    print_line(console, f"{name}: {verdict(diagnosis)}")
+        yield f"first to be wrong: {diagnosis.first}", "bold"
+    yield f"{name}: {verdict(diagnosis)}", ""
     if diagnosis.autograd:
-        print_line(console, AUTOGRAD)
-    for number, finding in enumerate(diagnosis.findings, 1):
-        _print_finding(number, finding, diagnosis, console)
+        yield AUTOGRAD, ""
+    yield from _findings(diagnosis)
     if diagnosis.unexplained:
-        print_line(console, "\nunexplained:", "bold")
+        yield "\nunexplained:", "bold"
     for fact in diagnosis.unexplained:
-        print_line(console, f"  {fact}")
+        yield f"  {fact}", ""
 
 
-def _print_finding(
-    number: int,
-    finding: NamedFault | NamedTrainingFault,
-    diagnosis: Diagnosis | TrainingDiagnosis,
-    console: Console,
-) -> None:
-    fault = finding.fault
-    print_line(console, f"\n{number}. {fault.id}, {subject(fault)}", "bold")
-    print_line(console, f"   wrong  {fault.wrong}", "red")
-    print_line(console, f"   right  {fault.right}", "green")
-    print_line(console, f"   {fault.fix}")
-    print_line(console, f"   evidence: {evidence(finding, diagnosis)}")
-    if finding.equivalents:
-        others = ", ".join(other.id for other in finding.equivalents)
-        print_line(console, f"   gives the same numbers: {others}")
-    if fault.seen:
-        print_line(console, f"   seen in: {fault.seen}")
+def _findings(diagnosis: Diagnosis | TrainingDiagnosis) -> Iterator[StyledLine]:
+    for number, finding in enumerate(diagnosis.findings, 1):
+        fault = finding.fault
+        yield f"\n{number}. {fault.id}, {subject(fault)}", "bold"
+        yield f"   wrong  {fault.wrong}", "red"
+        yield f"   right  {fault.right}", "green"
+        yield f"   {fault.fix}", ""
+        yield f"   evidence: {evidence(finding, diagnosis)}", ""
+        if finding.equivalents:
+            others = ", ".join(other.id for other in finding.equivalents)
+            yield f"   gives the same numbers: {others}", ""
+        if fault.seen:
+            yield f"   seen in: {fault.seen}", ""
+
+
+def _print_styled(lines: Iterable[StyledLine], console: Console) -> None:
+    for text, style in lines:
+        print_line(console, text, style)
 
 
 def diagnosis_json(name: str, diagnosis: Diagnosis) -> dict[str, Any]:

@@ -1,11 +1,7 @@
-"""From `package.module:name` on a command line to an adapter."""
+"""From what people have, or name on a command line, to an adapter."""
 
 import inspect
-import os
-import sys
 from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -13,69 +9,45 @@ from torch import nn
 from numpy_lstm.errors import InputError
 from torch_oracle.verification.adapters import OPTIONAL, REQUIRED, Adapter, Form, Options
 from torch_oracle.verification.messages import describe_error, did_you_mean
+from torch_oracle.verification.spec import import_object
 from torch_oracle.verification.torch_modules import wrap
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+MODULE_SIZES = {"input_size": 3, "hidden_size": 5}
+"""The sizes of a module that is made of its class here."""
 
 
 def load(spec: str) -> Adapter:
-    """The adapter `package.module:name`; the current directory is searched first.
+    """The adapter ``package.module:name`` or ``file.py:name``.
 
     It is a function, or a torch.nn.Module with the parameters of nn.LSTM or nn.LSTMCell, or a class
-    or function without arguments that makes one.
+    of such modules, or a function without arguments that makes one.
+
+    Args:
+        spec: which; a module is searched in the current directory first.
 
     Raises:
         InputError: in one sentence, why there is no adapter of that name.
     """
-    return adapter_of(import_object(spec), spec)
+    return adapter_of(import_object(spec, _can_be_an_adapter), spec)
 
 
-def import_object(spec: str) -> Any:
-    """The object `package.module:name`; the current directory is searched first.
+def adapter_of(found: Any, name: str = "") -> Adapter:
+    """The adapter of an object in hand.
+
+    Args:
+        found: what `load` accepts, or the text that names it, or an adapter.
+        name: what reports call it; by default, the name that it has in its module.
 
     Raises:
-        InputError: in one sentence, why there is none.
+        InputError: in one sentence, why it is no adapter.
     """
-    module_name, colon, name = spec.partition(":")
-    if not (colon and module_name and name):
-        raise InputError(
-            f"{spec}: expected package.module:name, such as my_package.my_lstm:adapter"
-        )
-    found: Any = _import_module(spec, module_name)
-    for part in name.split("."):
-        if not hasattr(found, part):
-            hint = ""
-            if hasattr(found, "__dict__"):
-                hint = did_you_mean(part, vars(found))
-            raise InputError(f"{spec}: {module_name} has no {name!r}{hint}")
-        found = getattr(found, part)
-    return found
-
-
-def _import_module(spec: str, module_name: str) -> ModuleType:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return import_module(module_name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name is not None:
-            # The module itself or a package that it stands in, and not what it imports.
-            if f"{module_name}.".startswith(f"{error.name}."):
-                raise InputError(
-                    f"{spec}: there is no module {error.name!r} here or in {sys.prefix}"
-                ) from error
-        raise InputError(
-            f"{spec}: importing {module_name} raises {describe_error(error)}"
-        ) from error
-
-
-def adapter_of(found: Any, name: str) -> Adapter:
-    """The adapter of an object in hand; see `load`."""
-    if _is_factory(found):
-        try:
-            found = found()
-        except (Exception, SystemExit) as error:
-            raise InputError(f"{name}: calling it raises {describe_error(error)}") from error
+    if isinstance(found, Adapter):
+        return found
+    if isinstance(found, str):
+        return load(found)
+    name = name or _name_of(found)
+    found = _made(found, name)
     if isinstance(found, nn.Module):
         return _module_adapter(found, name)
     if not callable(found) or isinstance(found, type):
@@ -87,6 +59,55 @@ def adapter_of(found: Any, name: str) -> Adapter:
     form = _form(takes, name)
     options = getattr(found, "adapter_options", Options())
     return Adapter(name, found, form, frozenset(takes), options)
+
+
+def _name_of(found: Any) -> str:
+    """The text that names an object on a command line; of an object without a name, its type's."""
+    if not hasattr(found, "__qualname__"):
+        return type(found).__qualname__
+    name = found.__qualname__.rpartition("<locals>.")[2]
+    if found.__module__ == "__main__" or name != found.__qualname__:
+        return name
+    return f"{found.__module__}:{name}"
+
+
+def _can_be_an_adapter(found: Any) -> bool:
+    """Whether it looks like an adapter or a module; nothing is called."""
+    if isinstance(found, type):
+        return issubclass(found, nn.Module)
+    if isinstance(found, nn.Module | Adapter):
+        return True
+    try:
+        return inspect.isfunction(found) and bool(_form(_parameter_names(found, ""), ""))
+    except InputError:
+        return False
+
+
+def _made(found: Any, name: str) -> Any:
+    """What a class or a function without arguments makes; other objects as they are."""
+    without_arguments = _is_factory(found)
+    is_module_class = isinstance(found, type) and issubclass(found, nn.Module)
+    if not (without_arguments or is_module_class):
+        return found
+    try:
+        try:
+            return found()
+        except TypeError:
+            if not is_module_class:
+                raise
+            return _with_sizes(found)
+    except (Exception, SystemExit) as error:
+        remedy = ""
+        if is_module_class:
+            remedy = "; write a function without arguments that makes one, and name that"
+        raise InputError(f"{name}: calling it raises {describe_error(error)}{remedy}") from error
+
+
+def _with_sizes(module_class: type[nn.Module]) -> nn.Module:
+    """A module of a class that asks for its sizes, as torch.nn.LSTM does."""
+    if MODULE_SIZES.keys() <= inspect.signature(module_class).parameters.keys():
+        return module_class(**MODULE_SIZES)
+    return module_class(*MODULE_SIZES.values())
 
 
 def _module_adapter(module: nn.Module, name: str) -> Adapter:

@@ -23,6 +23,8 @@ class CaseResult:
     """Each tensor judged, with the adapter's name for it."""
     notes: tuple[str, ...] = ()
     """What is unusual, but not wrong."""
+    cause: BaseException | None = None
+    """What the adapter raised, with its traceback."""
 
     @property
     def passed(self) -> bool:
@@ -102,6 +104,12 @@ class Verification:
     def notes(self) -> dict[str, list[Case]]:
         """Each note with the cases in which it arose."""
         return _grouped((note, r.case) for r in self.results for note in r.notes)
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The first exception that the adapter raised, with its traceback."""
+        raised = (result.cause for result in self.results if result.cause is not None)
+        return next(raised, None)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as JSON has it: a number that is not finite becomes a string."""

@@ -1,8 +1,9 @@
 """A verdict on an adapter, for a person at a terminal."""
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from numpy_lstm.roundoff import K
 from torch_oracle.verification.cases import Case
@@ -10,32 +11,53 @@ from torch_oracle.verification.results import Verification, divergence_sentence
 
 
 def print_verification(verification: Verification, console: Console) -> None:
-    """Distances, the first divergence, complaints, what was not judged, and the verdict."""
+    """Distances, what is wrong, what was not judged, the verdict, and what to do next."""
     v = verification
     if v.worst:
         console.print(_distance_table(v))
+    for line in (*what_is_wrong(v), *_what_to_know(v)):
+        print_line(console, line)
+    style = "green" if v.passed else "bold red"
+    print_line(console, verdict(v), style)
+    if v.divergences:
+        print_line(console, f"now run `lstm-oracle diagnose {v.adapter}` to see which fault it is")
+
+
+def verdict(verification: Verification) -> str:
+    """The verdict in a line."""
+    v = verification
+    word = "passed" if v.passed else "FAILED"
+    return f"{v.adapter}: {word} ({len(v.results)} cases, {len(v.worst)} tensors, {v.form} form)"
+
+
+def what_is_wrong(verification: Verification) -> Iterator[str]:
+    """The first divergence, cases that cannot be judged, and complaints, a line each."""
+    v = verification
     if v.divergences:
         case, divergence = v.divergences[0]
-        print_line(console, f"first divergence, in {case.name}:")
-        print_line(console, f"  {divergence_sentence(divergence, v.names)}")
-        print_line(console, f"  divergent: {len(v.divergences)} of {len(v.results)} cases")
+        yield f"first divergence, in {case.name}:"
+        yield f"  {divergence_sentence(divergence, v.names)}"
+        yield f"  divergent: {len(v.divergences)} of {len(v.results)} cases"
     for result in v.results:
         if result.comparison is not None and result.comparison.undetermined is not None:
             tensor, step = result.comparison.undetermined
             place = f"{result.case.name}: from {tensor} at step {step} on nothing can be judged"
-            print_line(console, f"{place}: rounding alone changes it by as much as its own width")
-    for title, groups in (("complaint", v.complaints), ("note", v.notes)):
-        for text, cases in groups.items():
-            print_line(console, f"{title}: {v.adapter} {text} {_first_case_of(cases)}")
+            yield f"{place}: rounding alone changes it by as much as its own width"
+    for text, cases in v.complaints.items():
+        yield f"complaint: {v.adapter} {text} {_first_case_of(cases)}"
+
+
+def _what_to_know(verification: Verification) -> Iterator[str]:
+    """Notes, what was not judged or tried, and what would narrow a divergence down."""
+    v = verification
+    for text, cases in v.notes.items():
+        yield f"note: {v.adapter} {text} {_first_case_of(cases)}"
     if v.not_returned:
-        print_line(console, f"not judged, since not returned: {', '.join(v.not_returned)}")
+        yield f"not judged, since not returned: {', '.join(v.not_returned)}"
     if v.not_taken:
-        print_line(console, f"not tried, since not among the parameters: {', '.join(v.not_taken)}")
+        yield f"not tried, since not among the parameters: {', '.join(v.not_taken)}"
     if v.divergences and v.intermediates:
-        print_line(console, f"return these too to narrow it down: {', '.join(v.intermediates)}")
-    count = f"{len(v.results)} cases, {len(v.worst)} tensors, {v.form} form"
-    verdict = Text("passed", "green") if v.passed else Text("FAILED", "bold red")
-    console.print(Text.assemble(f"{v.adapter}: ", verdict, f" ({count})"), soft_wrap=True)
+        yield f"return these too to narrow it down: {', '.join(v.intermediates)}"
 
 
 def distance_text(distance: float) -> str:

@@ -26,14 +26,15 @@ def verify_case(adapter: Adapter, case: Case) -> CaseResult:
     try:
         outputs = adapter.call(problem)
     except AdapterError as error:
-        return CaseResult(case, None, str(error))
+        return CaseResult(case, None, str(error), cause=error.__cause__)
     comparison = _compare_with_torch(outputs, problem)
     names = tuple(outputs.names.items())
     result = CaseResult(case, comparison, None, names, outputs.notes)
     try:
         again = adapter.call(problem)
     except AdapterError as error:
-        return replace(result, complaint=f"in a second call with the same inputs: {error}")
+        complaint = f"in a second call with the same inputs: {error}"
+        return replace(result, complaint=complaint, cause=error.__cause__)
     difference = _difference(outputs, again)
     if difference is None:
         return result
