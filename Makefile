@@ -14,7 +14,7 @@ export MALLOC_MMAP_THRESHOLD_ := 33554432
 .PHONY: demo test lint proof mutants reproduce clean
 
 demo: .venv/installed
-	$(BIN)/python scripts/train.py counting --oracle --out runs/demo --overwrite
+	$(BIN)/python -m torch_oracle lockstep counting --out runs/demo --overwrite
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal -q

@@ -1,4 +1,4 @@
-"""The two scripts as adapters, for `python -m torch_oracle verify examples.adapters:seed`."""
+"""The two scripts as adapters, for `lstm-oracle verify examples.adapters:seed`."""
 
 import numpy as np
 

@@ -17,6 +17,8 @@ from numpy_lstm.training.optimizers import SGD, Adam, AdamW
 from numpy_lstm.training.sampling import generate
 from numpy_lstm.training.vocabulary import Vocabulary
 
+__version__ = "0.1.0"
+
 __all__ = [
     "LSTM",
     "SGD",

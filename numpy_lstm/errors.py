@@ -1,13 +1,9 @@
-"""The errors that a user can mend, the checks that raise them, and how a command reports them."""
+"""The errors that a user can mend, and the checks that raise them."""
 
-import io
 import os
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import is_dataclass
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,18 +11,18 @@ Shape = tuple[tuple[str, int], ...]
 """Axes as (symbol, size), for example ``(("4H", 32), ("H", 8))``."""
 
 EXTRAS = {
-    "google.protobuf": "porting",
-    "google_crc32c": "porting",
-    "h5py": "porting",
-    "jinja2": "commands",
-    "matplotlib": "commands",
-    "ml_dtypes": "porting",
-    "onnx": "porting",
-    "rich": "commands",
-    "torch": "torch",
-    "tyro": "commands",
+    "google.protobuf": ("port",),
+    "google_crc32c": ("port",),
+    "h5py": ("port",),
+    "jinja2": ("verify",),
+    "matplotlib": ("train", "verify"),
+    "ml_dtypes": ("port",),
+    "onnx": ("port",),
+    "rich": ("train", "port", "verify"),
+    "torch": ("verify",),
+    "tyro": ("train", "port", "verify"),
 }
-"""The optional packages as they are imported, and which extra of numpy-lstm installs each."""
+"""The optional packages as they are imported, and the extras of numpy-lstm that install each."""
 
 
 class InputError(ValueError):
@@ -45,7 +41,24 @@ class InputError(ValueError):
 
 
 class MissingPackage(InputError):
-    """A package is needed that is not installed; the message has the line that installs it."""
+    """A package is needed that is not installed; the message has the line that installs it.
+
+    Args:
+        package: name by which it is imported; one of `EXTRAS`.
+        needed_by: what needs it; the message begins with it.
+        extra: the extra to name, if it installs the package; by default the first that does.
+    """
+
+    def __init__(self, package: str, needed_by: str = "this", extra: str = "") -> None:
+        extras = EXTRAS[package]
+        if extra not in extras:
+            extra = extras[0]
+        super().__init__(
+            f"{needed_by} needs the package {package}, which is not installed;"
+            f" pip install 'numpy-lstm[{extra}]'"
+        )
+        self.package = package
+        self.needed_by = needed_by
 
 
 def require(package: str, needed_by: str = "this") -> None:
@@ -58,28 +71,15 @@ def require(package: str, needed_by: str = "this") -> None:
     try:
         import_module(package)
     except ModuleNotFoundError as error:
-        missing = _optional_package(error)
+        missing = optional_package(error)
         if f"{package}.".startswith(f"{error.name}."):  # itself, or a folder that it is in
             missing = package
         if missing is None:
             raise
-        raise missing_package(missing, needed_by) from error
+        raise MissingPackage(missing, needed_by) from error
 
 
-def missing_package(package: str, needed_by: str = "this") -> MissingPackage:
-    """The sentence for a package of `EXTRAS` that is not installed, with the line that installs it.
-
-    Args:
-        package: name by which it is imported.
-        needed_by: what needs it; the message begins with it.
-    """
-    return MissingPackage(
-        f"{needed_by} needs the package {package}, which is not installed;"
-        f" pip install 'numpy-lstm[{EXTRAS[package]}]'"
-    )
-
-
-def _optional_package(error: ModuleNotFoundError) -> str | None:
+def optional_package(error: ModuleNotFoundError) -> str | None:
     """The package of `EXTRAS` that lacks a module; None if it is a module of none of them."""
     for package in EXTRAS:
         if f"{error.name}.".startswith(f"{package}."):
@@ -207,76 +207,3 @@ def check_parameters(parameters: Mapping[str, np.ndarray], shapes: Mapping[str, 
     for name, shape in shapes.items():
         check_array(name, parameters[name], shape, dtype)
     return dtype
-
-
-@contextmanager
-def one_line_errors(*commands: Callable[..., Any]) -> Iterator[None]:
-    """For commands: whatever a user can mend becomes one sentence and exit status 2.
-
-    That is an `InputError`, an optional package that is not installed (so a command imports such
-    packages inside as well), too little memory, and a file or a standard output that cannot be
-    written. Ctrl-C gives exit status 130, and a reader that went away, as ``head`` does, 141, as a
-    signal would: neither is an error. Exit status 1 is left to verdicts.
-
-    Args:
-        commands: the dataclasses or functions whose fields or arguments are the command's
-            options: an error of the argument ``hidden_size`` is then one of ``--hidden-size``.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal shows é as \xe9
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()  # here, where a full disk can still be reported
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        _drop_standard_output()
-        raise SystemExit(141) from None
-    except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # rich makes that exit status 1
-            raise SystemExit(141) from None
-        raise
-    except (InputError, ModuleNotFoundError, MemoryError, OSError) as error:
-        sentence = _sentence(error, {name for each in commands for name in _option_names(each)})
-        if sentence is None:
-            raise
-        if isinstance(error, OSError) and error.filename is None:
-            _drop_standard_output()
-        print(f"error: {sentence}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def _sentence(error: Exception, options: Collection[str]) -> str | None:
-    """What a command says of an error; None if it is a mistake of the program's."""
-    if isinstance(error, InputError):
-        if error.argument in options:
-            return f"--{str(error.argument).replace('_', '-')}: {error.message}"
-        return str(error)
-    if isinstance(error, ModuleNotFoundError):
-        package = _optional_package(error)
-        return None if package is None else str(missing_package(package))
-    if isinstance(error, MemoryError):
-        return f"not enough memory ({error}); ask for something smaller"
-    assert isinstance(error, OSError)
-    return f"{error.filename or 'standard output'}: cannot be used ({error.strerror})"
-
-
-def _option_names(command: Callable[..., Any]) -> Iterator[str]:
-    """Names of a dataclass' fields or a function's arguments, those of nested dataclasses too."""
-    for name, kind in get_type_hints(command).items():
-        yield name
-        if is_dataclass(kind) and isinstance(kind, type):
-            yield from _option_names(kind)
-
-
-def _drop_standard_output() -> None:
-    """Throw away what is still to be written there: it could only fail once more, at exit."""
-    try:
-        descriptor = sys.stdout.fileno()
-    except OSError:  # not a file: nothing is flushed at exit
-        return
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

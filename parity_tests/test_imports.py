@@ -22,8 +22,8 @@ def loaded_by(modules):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-TERMINAL = "numpy_lstm.porting.terminal"
-"""Prints what a command found, with rich."""
+FOR_PEOPLE = ("numpy_lstm.porting.terminal", "numpy_lstm.commands", "numpy_lstm.__main__")
+"""The modules that may load rich and tyro: those of the command line."""
 
 
 def modules_of_numpy_lstm():
@@ -32,13 +32,41 @@ def modules_of_numpy_lstm():
 
 
 def test_no_module_of_numpy_lstm_loads_torch_or_what_only_commands_need():
-    modules = [name for name in modules_of_numpy_lstm() if name != TERMINAL]
+    modules = [name for name in modules_of_numpy_lstm() if not name.startswith(FOR_PEOPLE)]
     assert len(modules) > 15
     assert loaded_by(modules) == "[]"
 
 
-def test_the_terminal_loads_no_torch_either():
-    assert loaded_by([TERMINAL]) == "['rich']"
+def test_the_commands_load_no_torch_either():
+    modules = [name for name in modules_of_numpy_lstm() if name.startswith(FOR_PEOPLE)]
+    assert len(modules) > 5
+    assert loaded_by(modules) == "['rich', 'tyro']"
+
+
+def test_the_programs_load_nothing_but_the_subcommand_that_is_called():
+    modules = ["numpy_lstm.commands.main", "torch_oracle.commands.main"]
+    assert loaded_by(modules) == "[]"
+
+
+RUN = """
+import sys
+from numpy_lstm.commands.main import main
+main({arguments!r})
+print("torch" in sys.modules)
+"""
+
+
+def test_training_sampling_and_porting_run_without_torch(tmp_path):
+    small = ["--hidden-size", "4", "--epochs", "1", "--num-sequences", "20", "--n-max", "3"]
+    out = str(tmp_path / "run")
+    for arguments in (
+        ["train", "counting", *small, "--out", out],
+        ["sample", f"{out}/best.safetensors"],
+        ["port", "inspect", f"{out}/best.safetensors"],
+    ):
+        command = [sys.executable, "-c", RUN.format(arguments=arguments)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert printed.endswith("False\n")
 
 
 def test_the_probe_would_notice():
@@ -56,6 +84,8 @@ ORDER = [
     "initialization",
     "porting",
     "training",
+    "commands",
+    "__main__",
 ]
 """The rooms and modules of numpy_lstm: each imports from its own line and from those above."""
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
@@ -92,7 +122,7 @@ def test_imports_within_numpy_lstm_go_one_way():
         if parts == ("__init__",):
             continue
         for module, name in imports_of(path):
-            if module == "numpy_lstm":
+            if module == "numpy_lstm" and name != "__version__":
                 module = f"numpy_lstm.{name}"
             if not module.startswith("numpy_lstm."):
                 continue

@@ -9,7 +9,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from numpy_lstm.errors import InputError, check_positive, one_line_errors, require
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import InputError, check_positive, require
 
 with one_line_errors():
     import tyro

@@ -7,7 +7,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from numpy_lstm.errors import one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
 
 with one_line_errors():
     from rich.console import Console

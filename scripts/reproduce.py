@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.errors import InputError, check_positive, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import InputError, check_positive
 from numpy_lstm.files import check_new_file, write_atomically
 from numpy_lstm.training.experiment import RECOMMENDED, SEED_RECIPE, CountingExperiment
 from numpy_lstm.training.loop import Validation, evaluate, train

@@ -8,7 +8,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from numpy_lstm import LSTM, lstm_backward, lstm_forward
-from numpy_lstm.errors import check_positive, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import check_positive
 
 with one_line_errors():
     import tyro

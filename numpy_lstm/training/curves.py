@@ -11,7 +11,7 @@ def curves_png(log: Records, *, floor: float | None = None, title: str = "") -> 
     """Draw training and validation loss, in nats per token, over the steps.
 
     Args:
-        log: records of a run, as `scripts/train.py` logs them: steps with "step" and "loss",
+        log: records of a run, as `numpy-lstm train` logs them: steps with "step" and "loss",
             validations with "step" and "validation_loss"; both with "torch_loss" where torch ran,
             and steps then with "divergence" and "noise_floor", which get a panel of their own.
         floor: lowest expected validation loss, where it is known.

@@ -17,7 +17,8 @@ from rich.progress import track
 from rich.table import Table
 
 from numpy_lstm.cell import cell_backward, cell_forward
-from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import InputError, check_not_negative, check_positive
 from numpy_lstm.unrolled import unrolled_backward, unrolled_forward
 from torch_oracle.diagnosis.diagnose import diagnose
 from torch_oracle.diagnosis.faults.catalogue import BACKWARD, CELL_FAULTS, GATE_ORDERS

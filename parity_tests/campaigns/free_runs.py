@@ -2,7 +2,7 @@
 
     python -m parity_tests.campaigns.free_runs --seeds 13 --out runs/free-runs.jsonl
 
-Every run is judged as `scripts/train.py --oracle` judges it. Each is written to the file when it is
+Every run is judged as `lstm-oracle lockstep` judges it. Each is written to the file when it is
 done, and a second call goes on where the first was stopped. At the end the campaign prints how many
 runs failed, the probability of a false alarm that the rule promises, how near any run came, and
 whether torch's losses rank among NumPy's as chance would have it. Exit status 1 if a run failed.

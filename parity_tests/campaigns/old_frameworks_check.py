@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm.errors import InputError, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import InputError
 from numpy_lstm.lstm import LSTM
 from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import to_canonical, to_layout

@@ -16,7 +16,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from numpy_lstm.errors import InputError, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import InputError
 from numpy_lstm.porting.layouts.arrangement import to_canonical
 from numpy_lstm.porting.layouts.bias_pair import with_forget_bias
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM

@@ -18,7 +18,8 @@ from rich.progress import track
 from rich.table import Table
 from threadpoolctl import ThreadpoolController
 
-from numpy_lstm.errors import check_not_negative, check_positive, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import check_not_negative, check_positive
 from numpy_lstm.roundoff import K
 from parity_tests.support.problems import random_problem
 from torch_oracle.proof.compare import Comparison, check_parity

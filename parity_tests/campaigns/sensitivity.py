@@ -22,7 +22,8 @@ from rich.progress import track
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from numpy_lstm.errors import check_positive, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import check_positive
 from numpy_lstm.fast import recurrence
 from numpy_lstm.lstm import lstm_backward, lstm_forward
 from numpy_lstm.roundoff import K

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import InputError, check_not_negative, check_positive
 from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import Recipe
 from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS

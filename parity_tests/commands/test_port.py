@@ -1,4 +1,4 @@
-"""The command port.py as a user runs it: conversions, proofs, refusals that lose nothing."""
+"""`numpy-lstm port` as a user runs it: conversions, proofs, refusals that lose nothing."""
 
 import contextlib
 import json
@@ -22,9 +22,9 @@ from parity_tests.support.commands import Result, run_here
 from parity_tests.support.problems import random_parameters
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
-SCRIPT = Path(__file__).parents[2] / "scripts" / "port.py"
+ROOT = Path(__file__).parents[2]
 NO_TORCH = """
-import runpy, sys
+import sys
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -32,23 +32,27 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
-sys.argv = sys.argv[1:]
 """
 
 
 def port(folder: Path, *arguments: object) -> Result:
     """Run the command in this process, in a folder."""
     with contextlib.chdir(folder), mock.patch.dict(os.environ, COLUMNS="160"):
-        return run_here(SCRIPT, *arguments)
+        return run_here("numpy-lstm", "port", *arguments)
 
 
 def port_in_a_process(folder: Path, *arguments: object, prelude: str = "") -> Result:
-    """Run the command as a user does, after other lines of Python if there are any."""
-    code = prelude + "runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, *(["-c", code] if prelude else []), SCRIPT, *arguments]
-    wide = os.environ | {"COLUMNS": "160"}
+    """Run the command as a user does, after other lines of Python."""
+    code = f"{prelude}\nfrom numpy_lstm.commands.main import main\nraise SystemExit(main())"
+    command = [sys.executable, "-c", code, "port", *arguments]
+    environment = os.environ | {"COLUMNS": "160", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, cwd=folder, env=wide, timeout=120
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=120,
     )
 
 
@@ -296,7 +300,7 @@ def test_inspect_shows_tensors_layouts_with_reasons_and_what_the_file_does_not_s
 
 
 def test_the_page_of_layouts_is_that_of_the_table(folder):
-    page = (SCRIPT.parents[1] / "docs" / "porting.md").read_text()
+    page = (ROOT / "docs" / "porting.md").read_text()
     printed = port(folder, "layouts").stdout
     assert printed.count("\n") == len(TABLE) + 2
     assert printed in page

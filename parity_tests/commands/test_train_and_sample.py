@@ -21,8 +21,14 @@ from numpy_lstm import (
     load_checkpoint,
     save_checkpoint,
 )
-from parity_tests.support import commands
-from parity_tests.support.commands import Result, interruptible
+from parity_tests.support.commands import (
+    Result,
+    command_line,
+    interruptible,
+    run_here,
+    run_in_a_process,
+    run_script_here,
+)
 from torch_oracle.lockstep.free_run import FACTOR
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
@@ -30,15 +36,25 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 TINY = ("--hidden-size", "8", "--num-sequences", "50", "--n-max", "4")
 
 
-def run(script: str, *arguments: object, timeout: float = 120) -> Result:
-    """Run a command in a process of its own."""
+def run_script(script: str, *arguments: object, timeout: float = 120) -> Result:
+    """Run a script in a process of its own."""
     command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
-def run_here(script: str, *arguments: object) -> Result:
-    """Run a command in this process."""
-    return commands.run_here(SCRIPTS / script, *arguments)
+def train(*arguments: object) -> Result:
+    """Run `numpy-lstm train` in this process."""
+    return run_here("numpy-lstm", "train", *arguments)
+
+
+def sample(*arguments: object) -> Result:
+    """Run `numpy-lstm sample` in this process."""
+    return run_here("numpy-lstm", "sample", *arguments)
+
+
+def lockstep(*arguments: object, timeout: float = 120) -> Result:
+    """Run `lstm-oracle lockstep` in a process of its own, where no annotation is checked."""
+    return run_in_a_process("lstm-oracle", "lockstep", *arguments, timeout=timeout)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -53,10 +69,9 @@ def log_of(folder: Path) -> list[dict]:
 def counting(tmp_path_factory):
     """A short run with the oracle."""
     out = tmp_path_factory.mktemp("counting")
-    result = run(
-        "train.py", "counting", *TINY, "--epochs", 3, "--oracle", "--target-excess", 9,
-        "--out", out,
-    )  # fmt: skip
+    result = lockstep(
+        "counting", *TINY, "--epochs", 3, "--target-excess", 9, "--tables", "--out", out
+    )
     return out, result
 
 
@@ -96,8 +111,8 @@ THOUSAND = [
 @pytest.mark.parametrize(("optimizer", "dtype", "count"), [("adam", "float32", 40), *THOUSAND])
 def test_a_long_run_with_clipping_passes(optimizer, dtype, count, tmp_path):
     """As a command, since the checks of shapes at run time would take most of the time here."""
-    result = run(
-        "train.py", "counting", "--oracle", "--parity-every", 0, "--target-excess", 9,
+    result = lockstep(
+        "counting", "--parity-every", 0, "--target-excess", 9,
         "--hidden-size", 20, "--n-max", 6, "--num-sequences", 100, "--batch-size", 8,
         "--epochs", count // 10, "--schedule", "constant", "--optimizer", optimizer,
         "--lr", RATES[optimizer],
@@ -115,7 +130,7 @@ def test_a_long_run_with_clipping_passes(optimizer, dtype, count, tmp_path):
 
 def test_the_benchmark_prints_a_table_and_writes_every_figure(tmp_path):
     out = tmp_path / "benchmark.json"
-    result = run(
+    result = run_script(
         "benchmark.py", "--only", "N=1 T=", "--threads", 1, "--dtypes", "float32",
         "--rounds", 1, "--out", out,
     )  # fmt: skip
@@ -134,26 +149,26 @@ def test_the_benchmark_prints_a_table_and_writes_every_figure(tmp_path):
 
 
 def test_the_scaling_table_and_a_long_sequence():
-    result = run("scaling.py", "--repetitions", 1, "--steps", 3000)
+    result = run_script("scaling.py", "--repetitions", 1, "--steps", 3000)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("exponents over") == 2
     assert "gradients identical to the last bit: True" in result.stdout
 
 
 def test_a_verdict_that_fails_gives_exit_status_1(tmp_path):
-    arguments = ("--epochs", 1, "--oracle", "--target-excess", 1e-9, "--out", tmp_path)
-    result = run("train.py", "counting", *TINY, *arguments)
+    arguments = ("--epochs", 1, "--target-excess", 1e-9, "--out", tmp_path)
+    result = lockstep("counting", *TINY, *arguments)
     assert result.returncode == 1
     assert "FAILS" in result.stdout
 
 
 def test_sampling_continues_the_prompt_and_reports_the_longest_n(counting):
     out, _ = counting
-    result = run_here("sample.py", out / "best.safetensors", "--prompt", "aab", "--greedy")
+    result = sample(out / "best.safetensors", "--prompt", "aab", "--greedy")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("aab")
     assert "longest n" in result.stdout
-    unknown = run_here("sample.py", out / "best.safetensors", "--prompt", "axb")
+    unknown = sample(out / "best.safetensors", "--prompt", "axb")
     assert unknown.returncode == 0
     assert "not in the vocabulary, read as UNK: ['x']" in unknown.stderr
 
@@ -162,20 +177,19 @@ def test_text_runs_from_the_same_command_and_can_be_sampled(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("In the beginning was the word. " * 60, encoding="utf-8")
     small = ("--hidden-size", 16, "--epochs", 2, "--streams", 5, "--steps", 20)
-    result = run_here("train.py", "text", text, *small, "--out", tmp_path / "out")
+    result = train("text", text, *small, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     losses = [r["validation_loss"] for r in log_of(tmp_path / "out") if "validation_loss" in r]
     assert losses[-1] < losses[0]
-    sample = ("sample.py", tmp_path / "out" / "best.safetensors", "--length", 30, "--prompt", "the")
-    first, second = run_here(*sample), run_here(*sample)
+    arguments = (tmp_path / "out" / "best.safetensors", "--length", 30, "--prompt", "the")
+    first, second = sample(*arguments), sample(*arguments)
     assert len(first.stdout) >= len("the") + 30
     assert first.stdout == second.stdout
 
 
 def test_ctrl_c_leaves_the_log_and_the_best_weights(tmp_path):
-    arguments = ["counting", "--epochs", "1000", "--oracle", "--out", str(tmp_path)]
-    command = [sys.executable, str(SCRIPTS / "train.py"), *arguments]
-    with interruptible(command) as process:
+    arguments = ("counting", "--epochs", 1000, "--out", tmp_path)
+    with interruptible(command_line("lstm-oracle", "lockstep", *arguments)) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "best.safetensors").exists() or len(log_of(tmp_path)) < 3:
             assert time.monotonic() < deadline, "nothing was written"
@@ -190,11 +204,9 @@ def test_ctrl_c_leaves_the_log_and_the_best_weights(tmp_path):
     assert (tmp_path / "curves.png").exists()
 
 
-@pytest.mark.parametrize(
-    "script", ["train.py", "sample.py", "reproduce.py", "benchmark.py", "scaling.py"]
-)
+@pytest.mark.parametrize("script", ["reproduce.py", "benchmark.py", "scaling.py"])
 def test_help_explains_itself(script):
-    result = run_here(script, "--help")
+    result = run_script_here(SCRIPTS / script, "--help")
     assert result.returncode == 0
     assert "usage" in result.stdout
 
@@ -212,42 +224,42 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
     save_checkpoint(whole, Checkpoint(model, Vocabulary(("a", "b", "EOS", "UNK")), parameters, {}))
     out = ("--out", tmp_path / "out")
     return {
-        "empty text": (("train.py", "text", empty, *out), "got an empty text"),
-        "one character": (("train.py", "text", one, *out), "give a longer text"),
-        "not UTF-8": (("train.py", "text", latin, *out), "got byte 0xe9 at offset 3"),
-        "no text": (("train.py", "text", tmp_path / "no", *out), "cannot be read (No such file"),
-        "n range": (("train.py", "counting", "--n-min", 5, "--n-max", 2, *out), "swap them"),
+        "empty text": (("train", "text", empty, *out), "got an empty text"),
+        "one character": (("train", "text", one, *out), "give a longer text"),
+        "not UTF-8": (("train", "text", latin, *out), "got byte 0xe9 at offset 3"),
+        "no text": (("train", "text", tmp_path / "no", *out), "cannot be read (No such file"),
+        "n range": (("train", "counting", "--n-min", 5, "--n-max", 2, *out), "swap them"),
         "hidden size": (
-            ("train.py", "counting", "--hidden-size", 0, *out),
+            ("train", "counting", "--hidden-size", 0, *out),
             "--hidden-size: expected an integer of at least 1, got 0",
         ),
-        "learning rate": (("train.py", "counting", "--lr", -1, *out), "--lr: expected a finite"),
-        "epochs": (("train.py", "counting", "--epochs", 0, *out), "--epochs: expected an integer"),
+        "learning rate": (("train", "counting", "--lr", -1, *out), "--lr: expected a finite"),
+        "epochs": (("train", "counting", "--epochs", 0, *out), "--epochs: expected an integer"),
         "threads": (
-            ("train.py", "counting", "--threads", 0, *out),
+            ("train", "counting", "--threads", 0, *out),
             "--threads: expected an integer of at least 1, got 0",
         ),
         "too many threads": (
-            ("train.py", "counting", "--threads", 10**20, *out),
+            ("train", "counting", "--threads", 10**20, *out),
             "--threads: expected at most",
         ),
         "too large a model": (
-            ("train.py", "counting", "--hidden-size", 10**9, *out),
+            ("train", "counting", "--hidden-size", 10**9, *out),
             "--hidden-size: 1 layers of this size and their gradients need at least 6.4e+10 GB",
         ),
         "too many sequences": (
-            ("train.py", "counting", "--num-sequences", 10**20, *out),
+            ("train", "counting", "--num-sequences", 10**20, *out),
             "--num-sequences: sequences of this number and length need at least",
         ),
-        "out is a file": (("train.py", "counting", "--out", one), "cannot be written to"),
-        "missing checkpoint": (("sample.py", tmp_path / "no"), "no such file"),
-        "truncated checkpoint": (("sample.py", broken), "was it truncated?"),
+        "out is a file": (("train", "counting", "--out", one), "cannot be written to"),
+        "missing checkpoint": (("sample", tmp_path / "no"), "no such file"),
+        "truncated checkpoint": (("sample", broken), "was it truncated?"),
         "length": (
-            ("sample.py", broken, "--length", 0),
+            ("sample", broken, "--length", 0),
             "--length: expected an integer of at least 1, got 0",
         ),
         "endless": (
-            ("sample.py", whole, "--length", 10**20),
+            ("sample", whole, "--length", 10**20),
             "--length: expected at most 9223372036854775807",
         ),
         "out is a folder": (("reproduce.py", "--out", tmp_path), "got that of a folder"),
@@ -267,9 +279,12 @@ CASES = list(bad_inputs(Path(tempfile.mkdtemp())))
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_gets_one_sentence_and_exit_status_2(case, tmp_path):
-    command, message = bad_inputs(tmp_path)[case]
+    (name, *arguments), message = bad_inputs(tmp_path)[case]
     before = contents(tmp_path)
-    result = run_here(*command)
+    if str(name).endswith(".py"):
+        result = run_script_here(SCRIPTS / str(name), *arguments)
+    else:
+        result = run_here("numpy-lstm", name, *arguments)
     assert contents(tmp_path) == before
     assert result.returncode == 2, result.stdout + result.stderr
     errors = result.stderr.strip().splitlines()
@@ -280,7 +295,7 @@ def test_bad_input_gets_one_sentence_and_exit_status_2(case, tmp_path):
 
 def test_an_empty_prompt_is_refused(counting):
     out, _ = counting
-    result = run_here("sample.py", out / "best.safetensors", "--prompt", "")
+    result = sample(out / "best.safetensors", "--prompt", "")
     assert (result.returncode, result.stderr) == (
         2,
         "error: --prompt: expected at least one token, got none\n",
@@ -289,23 +304,23 @@ def test_an_empty_prompt_is_refused(counting):
 
 def test_tinyshakespeare_reads_as_documented(tinyshakespeare, tmp_path):
     small = ("--hidden-size", 4, "--epochs", 1, "--streams", 1000, "--steps", 500)
-    result = run("train.py", "text", tinyshakespeare, *small, "--out", tmp_path)
+    result = train("text", tinyshakespeare, *small, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert load_checkpoint(tmp_path / "best.safetensors").model.vocab_size == 66
 
 
 def test_a_folder_that_holds_a_run_is_kept_unless_it_may_be_overwritten(tmp_path):
-    command = ("train.py", "counting", *TINY, "--epochs", 1, "--out", tmp_path / "run")
-    assert run_here(*command).returncode == 0
+    command = ("counting", *TINY, "--epochs", 1, "--out", tmp_path / "run")
+    assert train(*command).returncode == 0
     before = contents(tmp_path / "run")
-    result = run_here(*command)
+    result = train(*command)
     assert (result.returncode, result.stdout) == (2, "")
     assert "holds a run already (log.jsonl, best.safetensors, curves.png)" in result.stderr
     assert contents(tmp_path / "run") == before
-    refused = run_here(*command, "--overwrite", "--max-norm", -1)
+    refused = train(*command, "--overwrite", "--max-norm", -1)
     assert refused.returncode == 2
     assert contents(tmp_path / "run") == before
-    assert run_here(*command, "--overwrite", "--seed", 1).returncode == 0
+    assert train(*command, "--overwrite", "--seed", 1).returncode == 0
     after = contents(tmp_path / "run")
     assert all(after[name] != before[name] for name in before)
     assert len(log_of(tmp_path / "run")) == len(before["log.jsonl"].splitlines())
@@ -314,7 +329,7 @@ def test_a_folder_that_holds_a_run_is_kept_unless_it_may_be_overwritten(tmp_path
 def test_without_a_folder_each_run_gets_a_new_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert run_here("train.py", "counting", *TINY, "--epochs", 1).returncode == 0
+        assert train("counting", *TINY, "--epochs", 1).returncode == 0
     assert sorted(path.name for path in Path("runs").iterdir()) == ["counting-1", "counting-2"]
 
 
@@ -326,8 +341,8 @@ DIVERGING = {
 
 @pytest.mark.parametrize("case", DIVERGING)
 def test_a_diverged_run_says_at_which_step_and_exits_1(case, tmp_path):
-    command = ("train.py", "counting", *TINY, "--optimizer", "sgd", *DIVERGING[case])
-    result = run_here(*command, "--out", tmp_path / "run")
+    command = ("counting", *TINY, "--optimizer", "sgd", *DIVERGING[case])
+    result = train(*command, "--out", tmp_path / "run")
     assert result.returncode == 1
     (sentence,) = result.stderr.splitlines()
     assert sentence.startswith("error: training diverged at step 1: ")
@@ -340,9 +355,8 @@ def run_with_file_limit(size: int, *command: object) -> Result:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    script, *arguments = command
     return subprocess.run(
-        [sys.executable, str(SCRIPTS / str(script)), *map(str, arguments)],
+        command_line("numpy-lstm", "train", *command),
         capture_output=True,
         text=True,
         timeout=120,
@@ -351,8 +365,8 @@ def run_with_file_limit(size: int, *command: object) -> Result:
 
 
 def test_a_disk_that_is_full_at_once_keeps_the_old_run_and_leaves_no_new_folder(tmp_path):
-    command = ("train.py", "counting", *TINY, "--epochs", 1)
-    assert run_here(*command, "--out", tmp_path / "old").returncode == 0
+    command = ("counting", *TINY, "--epochs", 1)
+    assert train(*command, "--out", tmp_path / "old").returncode == 0
     before = contents(tmp_path / "old")
     for folder in ("old", "new"):
         result = run_with_file_limit(0, *command, "--overwrite", "--out", tmp_path / folder)
@@ -365,7 +379,7 @@ def test_a_disk_that_is_full_at_once_keeps_the_old_run_and_leaves_no_new_folder(
 
 
 def test_a_disk_that_fills_up_keeps_the_weights_and_whole_lines_of_the_log(tmp_path):
-    command = ("train.py", "counting", *TINY, "--epochs", 20, "--out", tmp_path / "run")
+    command = ("counting", *TINY, "--epochs", 20, "--out", tmp_path / "run")
     result = run_with_file_limit(6000, *command)
     assert result.returncode == 2, result.stdout
     (sentence,) = result.stderr.splitlines()
@@ -381,10 +395,13 @@ def test_a_disk_that_fills_up_keeps_the_weights_and_whole_lines_of_the_log(tmp_p
 
 
 def test_a_full_standard_output_costs_nothing_on_disk(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "train.py"), "counting", *TINY, "--epochs", "2"]
+    arguments = ("counting", *TINY, "--epochs", 2, "--out", tmp_path)
     with open("/dev/full", "w") as full:
         result = subprocess.run(
-            [*command, "--out", str(tmp_path)], stdout=full, stderr=subprocess.PIPE, text=True
+            command_line("numpy-lstm", "train", *arguments),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     assert result.returncode == 2
     assert result.stderr == (
@@ -397,9 +414,9 @@ def test_a_full_standard_output_costs_nothing_on_disk(tmp_path):
 
 def test_a_reader_that_goes_away_is_no_verdict_and_no_traceback(counting):
     out, _ = counting
-    arguments = f"sample.py {out / 'best.safetensors'}", "train.py --help"
+    arguments = f"sample {out / 'best.safetensors'}", "train --help", "--help"
     for line in arguments:
-        command = f"{sys.executable} {SCRIPTS}/{line} | true; exit ${{PIPESTATUS[0]}}"
+        command = f"{sys.executable} -m numpy_lstm {line} | true; exit ${{PIPESTATUS[0]}}"
         result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
         assert (result.returncode, result.stdout, result.stderr) == (141, "", "")
 
@@ -408,7 +425,7 @@ def test_ctrl_c_before_the_first_validation_leaves_no_trace(tmp_path):
     from numpy_lstm.training import loop
 
     with mock.patch.object(loop, "evaluate", side_effect=KeyboardInterrupt):
-        result = run_here("train.py", "counting", *TINY, "--out", tmp_path / "run")
+        result = train("counting", *TINY, "--out", tmp_path / "run")
     assert result.returncode == 130
     assert "interrupted before the first validation; nothing was written" in result.stdout
     assert not (tmp_path / "run").exists()
@@ -417,7 +434,9 @@ def test_ctrl_c_before_the_first_validation_leaves_no_trace(tmp_path):
 def test_an_ascii_terminal_sees_other_characters_as_escapes(counting, monkeypatch):
     out, _ = counting
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    result = run("sample.py", out / "best.safetensors", "--prompt", "\u00e9", "--length", 1)
+    result = run_in_a_process(
+        "numpy-lstm", "sample", out / "best.safetensors", "--prompt", "\u00e9", "--length", 1
+    )
     assert (result.returncode, result.stdout[:4]) == (0, "\\xe9")
 
 

@@ -5,30 +5,60 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
+from numpy_lstm.commands.main import main as numpy_lstm
+from torch_oracle.commands.main import main as lstm_oracle
+
 Result = subprocess.CompletedProcess[str]
+PROGRAMS = {"numpy-lstm": numpy_lstm, "lstm-oracle": lstm_oracle}
+MODULES = {"numpy-lstm": "numpy_lstm", "lstm-oracle": "torch_oracle"}
+"""Those that `python -m` runs."""
 
 
-def run_here(script: Path, *arguments: object) -> Result:
-    """What a script prints, and its exit status, as if it had run in a process of its own."""
+def run_here(program: str, *arguments: object) -> Result:
+    """What a program prints, and its exit status, as if it had run in a process of its own."""
+    given = [str(argument) for argument in arguments]
+    return _captured(program, lambda: PROGRAMS[program](given), given)
+
+
+def run_script_here(script: Path, *arguments: object) -> Result:
+    """The same for a script, which runs as `__main__`."""
+    given = [str(argument) for argument in arguments]
+    with mock.patch.object(sys, "path", [str(script.parent), *sys.path]):
+        return _captured(
+            str(script), lambda: runpy.run_path(str(script), run_name="__main__"), given
+        )
+
+
+def _captured(program: str, call: Callable[[], object], arguments: list[str]) -> Result:
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]),
-        mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
+        mock.patch.object(sys, "argv", [program, *arguments]),
         redirect_stdout(out),
         redirect_stderr(err),
     ):
         try:
-            runpy.run_path(str(script), run_name="__main__")
-            status = 0
+            returned = call()
+            status = returned if isinstance(returned, int) else 0
         except SystemExit as stop:
             status = stop.code
     assert isinstance(status, int), status
-    return Result([str(script)], status, out.getvalue(), err.getvalue())
+    return Result([program, *arguments], status, out.getvalue(), err.getvalue())
+
+
+def command_line(program: str, *arguments: object) -> list[str]:
+    """What runs a program in a process of its own."""
+    return [sys.executable, "-m", MODULES[program], *map(str, arguments)]
+
+
+def run_in_a_process(program: str, *arguments: object, timeout: float = 120) -> Result:
+    """Run a program as a user does."""
+    command = command_line(program, *arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
 
 @contextmanager

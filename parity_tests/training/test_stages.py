@@ -24,7 +24,7 @@ from parity_tests.campaigns.training_faults import (
     telling_cases,
 )
 from parity_tests.support.planting import planted
-from torch_oracle.__main__ import Training
+from torch_oracle.commands.training import Training
 from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS
 from torch_oracle.diagnosis.faults.fault import faulty
 from torch_oracle.training.adapter import QUANTITIES, numpy_training, replay

@@ -138,7 +138,7 @@ def test_without_torch_the_option_is_a_usage_error_and_no_verdict(folder, monkey
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert (
         "ERROR: --verify-lstm: this needs the package torch, which is not installed;"
-        " pip install 'numpy-lstm[torch]'"
+        " pip install 'numpy-lstm[verify]'"
     ) in result.stderr.str()
     run(folder).assert_outcomes(passed=1)
 

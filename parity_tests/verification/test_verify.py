@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 import time
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from numpy_lstm.errors import EXTRAS, InputError, one_line_errors
+from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import K
 from parity_tests.support import handwritten
-from torch_oracle import __main__ as command_line
 from torch_oracle.adapters import adapter, adapter_of, load
+from torch_oracle.commands.main import main
 from torch_oracle.verification.cases import SCALES, Case, verification_cases
 from torch_oracle.verification.verify import verify, verify_case
 
@@ -230,13 +229,14 @@ def command(monkeypatch, capsys):
     """The command in this process: from arguments to exit status, standard output and error."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["torch_oracle", *map(str, arguments)])
         monkeypatch.setattr(sys, "path", list(sys.path))
         monkeypatch.setenv("COLUMNS", "120")
-        with pytest.raises(SystemExit) as caught, one_line_errors():
-            raise SystemExit(command_line.main())
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code
         printed = capsys.readouterr()
-        return caught.value.code, printed.out, printed.err
+        return status, printed.out, printed.err
 
     return run
 
@@ -308,34 +308,6 @@ def test_unusable_input_exits_2_with_one_line(arguments, message, command):
 def test_an_unknown_subcommand_exits_2(command):
     status, *_ = command("judge")
     assert status == 2
-
-
-def install_line(package):
-    return (
-        f"error: this needs the package {package}, which is not installed;"
-        f" pip install 'numpy-lstm[{EXTRAS[package]}]'\n"
-    )
-
-
-@pytest.mark.parametrize("package", ["torch", "tyro", "rich"])
-def test_a_missing_package_exits_2_with_the_line_that_installs_it(package, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "torch_oracle.__main__")
-    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("torch_oracle", run_name="__main__")
-    assert caught.value.code == 2
-    printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", install_line(package))
-
-
-def test_a_missing_package_that_only_the_page_needs_exits_2_too():
-    program = (
-        "import runpy, sys; sys.modules['jinja2'] = None; runpy.run_module({!r}, run_name={!r})"
-    )
-    command = [sys.executable, "-c", program.format("torch_oracle", "__main__")]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", install_line("jinja2"))
 
 
 def own(weights, x, h0, c0):

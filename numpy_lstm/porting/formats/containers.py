@@ -188,7 +188,7 @@ def load(subject: str, key: str, function: str) -> Any:
     if not function:
         raise InputError(
             f"{subject}: {row.title} files need torch, which this package does without;"
-            " use the command scripts/port.py"
+            " use the command numpy-lstm port"
         )
     for package in row.packages:
         require(package, f"{subject}: {row.title}")

@@ -24,7 +24,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from numpy_lstm.errors import InputError, check_not_negative, check_positive, one_line_errors
+from numpy_lstm.commands.reporting import one_line_errors
+from numpy_lstm.errors import InputError, check_not_negative, check_positive
 from parity_tests.campaigns.corruption.attack import Attack
 from parity_tests.campaigns.corruption.attacks_by_content import CONTENT_ATTACKS
 from parity_tests.campaigns.corruption.attacks_by_reference import REFERENCE_ATTACKS

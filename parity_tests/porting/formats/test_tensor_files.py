@@ -497,7 +497,7 @@ def test_what_is_no_container_is_refused_with_what_to_do(tmp_path):
     refused(read_archive, tmp_path / ("a" * 999), "File name too long; expected a file of weights")
     refused(read_archive, save(tmp_path, "x", b"x"), "neither its content nor its suffix is that")
     refused(read_archive, save(tmp_path, "x.zip", zip_of([("a", b"")])), "neither its content")
-    refused(read_archive, save(tmp_path, "a.pt", UNREAD["pt"]), "need torch.*scripts/port.py")
+    refused(read_archive, save(tmp_path, "a.pt", UNREAD["pt"]), "need torch.*numpy-lstm port")
     os.mkfifo(tmp_path / "pipe.npz")
     refused(read_archive, tmp_path / "pipe.npz", "not a regular file")
 
@@ -525,7 +525,7 @@ def test_a_package_that_a_container_needs_is_named_with_the_line_that_installs_i
         load("a file", key, CONTAINERS[key].reader)
     assert str(caught.value) == (
         f"a file: {CONTAINERS[key].title} needs the package {package}, which is not installed;"
-        " pip install 'numpy-lstm[porting]'"
+        " pip install 'numpy-lstm[port]'"
     )
 
 

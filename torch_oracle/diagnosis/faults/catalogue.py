@@ -38,7 +38,7 @@ Of each fault, the formula marked `-` is wrong and the formula marked `+` is the
 the notation and with the numbers of docs/derivation.md. "First shown by" names the tensor, in the
 order of computation, whose number is the first to be wrong; steps go from 0 to T - 1, and gradients
 are computed from the last step to the first.
-`python -m torch_oracle diagnose package.module:adapter` finds which of these faults an LSTM has.
+`lstm-oracle diagnose package.module:adapter` finds which of these faults an LSTM has.
 """
 
 

@@ -1,0 +1,1 @@
+"""The command `numpy-lstm`: train, sample and port."""

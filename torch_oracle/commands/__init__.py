@@ -1,0 +1,1 @@
+"""The command `lstm-oracle`: verify, diagnose, training, lockstep and faults."""
