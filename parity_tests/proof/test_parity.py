@@ -10,7 +10,7 @@ from numpy_lstm.roundoff import K, distance
 from numpy_lstm.training.batching import Batch
 from parity_tests.support.problems import random_problem
 from torch_oracle.proof.compare import check_parity, compare, noise_moves
-from torch_oracle.proof.lstmcell_model import Oracle
+from torch_oracle.proof.lstmcell_model import LSTMCellModel
 from torch_oracle.proof.numpy_trace import numpy_trace
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import CONTRIBUTIONS, Trace, in_dtype
@@ -71,7 +71,7 @@ def test_the_trace_agrees_with_a_plain_weight_tied_lstmcell(seed, layers, pair):
     """What torch_trace reads through the pre-activations is what the unaltered cell does."""
     problem = random_problem(seed, model=True, num_layers=layers, bias_pair=pair)
     trace = torch_trace(problem)
-    oracle = Oracle(problem.parameters)
+    oracle = LSTMCellModel(problem.parameters)
     state = tuple(torch.from_numpy(s).requires_grad_() for s in (problem.h0, problem.c0))
     loss_sum, (h, c) = oracle(Batch(problem.x, problem.targets, problem.lengths), state)
     cotangents = (h * torch.from_numpy(problem.dh_n)).sum()
@@ -89,13 +89,13 @@ def test_the_trace_agrees_with_a_plain_weight_tied_lstmcell(seed, layers, pair):
 
 def test_tied_weights_share_memory_and_the_missing_bias_is_zero_and_frozen():
     problem = random_problem(0, model=True)
-    oracle = Oracle(problem.parameters)
+    oracle = LSTMCellModel(problem.parameters)
     problem.parameters["lstm.bias_l0"][0] = 123.0
     (cell,) = oracle.cells
     assert cell.bias_ih[0].item() == 123.0
     assert not cell.bias_hh.requires_grad
     assert not cell.bias_hh.any()
-    assert Oracle(problem.parameters, tied=False).cells[0].bias_ih.requires_grad
+    assert LSTMCellModel(problem.parameters, tied=False).cells[0].bias_ih.requires_grad
 
 
 @pytest.mark.parametrize("model", [False, True])

@@ -42,7 +42,7 @@ class LockstepSummary:
     """Steps for which the runs with noise were followed."""
     ended: str = ""
     """Why they were no longer followed."""
-    first: tuple[int, compare.Divergence] | None = None
+    first: tuple[int, compare.TensorDivergence] | None = None
     """The first training step, and the first tensor in it, whose distance exceeds K."""
     discontinuity: int | None = None
     """The first training step that does not start where the one before ended."""

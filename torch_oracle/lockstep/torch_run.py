@@ -12,7 +12,7 @@ from numpy_lstm.training.batching import Batch
 from numpy_lstm.training.loop import Recipe
 from numpy_lstm.training.optimizers import SGD, Adam, Optimizer
 from torch_oracle.lockstep.noise import noise_factors
-from torch_oracle.proof.lstmcell_model import Oracle, oracle_loss
+from torch_oracle.proof.lstmcell_model import LSTMCellModel, oracle_loss
 
 Quantities = dict[str, np.ndarray]
 """What is compared of a training step, by name."""
@@ -37,7 +37,7 @@ class TorchRun:
     ) -> None:
         self.recipe = recipe
         self.rng = rng
-        self.oracle = Oracle(parameters, tied=False)
+        self.oracle = LSTMCellModel(parameters, tied=False)
         self.optimizer = torch_optimizer(recipe.optimizer, self.oracle)
         self.schedule = torch_schedule(recipe, self.optimizer, total_steps)
         self.state: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -91,7 +91,7 @@ def step_quantities(
     return quantities | dict(parameters)
 
 
-def torch_optimizer(optimizer: Optimizer, oracle: Oracle) -> torch.optim.Optimizer:
+def torch_optimizer(optimizer: Optimizer, oracle: LSTMCellModel) -> torch.optim.Optimizer:
     """The torch.optim optimizer with the same settings."""
     parameters = list(oracle.by_name.values())
     decay = optimizer.weight_decay
@@ -112,7 +112,7 @@ def torch_schedule(
     return CosineAnnealingLR(optimizer, max(1, total_steps - 1), recipe.optimizer.lr / 10)
 
 
-def torch_clip(recipe: Recipe, oracle: Oracle) -> dict[str, float]:
+def torch_clip(recipe: Recipe, oracle: LSTMCellModel) -> dict[str, float]:
     """Clip the oracle's gradients by torch's own function; the factor seen on each tensor.
 
     The factor is read off each gradient's largest element, before and after.

@@ -8,7 +8,7 @@ import torch
 from numpy_lstm.roundoff import distance, distances
 from numpy_lstm.training.loop import Recipe, TrainingStep
 from torch_oracle.lockstep.torch_run import torch_clip, torch_optimizer
-from torch_oracle.proof.lstmcell_model import Oracle
+from torch_oracle.proof.lstmcell_model import LSTMCellModel
 
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq", "momentum": "momentum_buffer"}
 """Torch's names of what our optimisers keep from step to step."""
@@ -21,7 +21,7 @@ def check_update(recipe: Recipe, step: TrainingStep) -> dict[str, float]:
     its optimiser the gradients as we clipped them. So the rule K decides each part by itself,
     however far two free runs have parted.
     """
-    oracle = Oracle(step.before.parameters, tied=False)
+    oracle = LSTMCellModel(step.before.parameters, tied=False)
     optimizer = torch_optimizer(recipe.optimizer, oracle)
     for group in optimizer.param_groups:
         group["lr"] = step.lr

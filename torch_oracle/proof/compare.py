@@ -18,7 +18,7 @@ TWINS = 4
 
 
 @dataclass(frozen=True)
-class Divergence:
+class TensorDivergence:
     """Where two runs differ: tensor, step (None for a total), and the worst element."""
 
     tensor: str
@@ -54,11 +54,11 @@ class Comparison:
 
     steps: dict[str, Shaped[np.ndarray, " T"]]
     totals: dict[str, float]
-    divergences: dict[str, Divergence] = field(default_factory=dict)
+    divergences: dict[str, TensorDivergence] = field(default_factory=dict)
     undetermined: tuple[str, int] | None = None
 
     @property
-    def first(self) -> Divergence | None:
+    def first(self) -> TensorDivergence | None:
         """The first distance to exceed K, in the order of computation; None if nothing does."""
         return next(iter(self.divergences.values()), None)
 
@@ -101,7 +101,7 @@ def compare(
     totals = _total_distances(actual, common, moves)
     comparison = Comparison(steps, totals)
     undetermined: tuple[str, int] | None = None
-    found: dict[str, Divergence] = {}
+    found: dict[str, TensorDivergence] = {}
     for name, t in order(reference):
         if undetermined is None and t is not None and _is_undetermined(name, t, reference, moves):
             undetermined = (name, t)
@@ -178,12 +178,12 @@ def _mark_unjudged(comparison: Comparison, name: str, t: int | None) -> None:
 
 def _divergence(
     name: str, t: int | None, actual: Trace, reference: Trace, comparison: Comparison
-) -> Divergence:
+) -> TensorDivergence:
     """The worst element of a tensor that is too far from the reference."""
     got, expected = actual.at(name, t), reference.at(name, t)
     error = np.nan_to_num(np.abs(got - expected), nan=np.inf)
     index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
-    return Divergence(
+    return TensorDivergence(
         tensor=name,
         step=t,
         steps=len(reference.steps["h"]),

@@ -24,7 +24,7 @@ def cell_name(name: str) -> tuple[int, str]:
     return int(layer), "bias_ih" if base == "bias" else base
 
 
-class Oracle(nn.Module):
+class LSTMCellModel(nn.Module):
     """One nn.LSTMCell a layer, and nn.Linear, with the weights of the NumPy model.
 
     Args:
@@ -94,7 +94,7 @@ def _numpy(tensor: torch.Tensor | None) -> np.ndarray:
     return tensor.detach().numpy()
 
 
-def oracle_loss(oracle: Oracle, batches: list[Batch]) -> float:
+def oracle_loss(oracle: LSTMCellModel, batches: list[Batch]) -> float:
     """Loss over all real tokens, in nats per token, carrying states where batches continue."""
     total, state = 0.0, None
     with torch.no_grad():

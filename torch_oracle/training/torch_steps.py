@@ -14,7 +14,7 @@ from torch_oracle.lockstep.torch_run import torch_clip, torch_optimizer, torch_s
 from torch_oracle.lockstep.update import norm_roundoffs
 from torch_oracle.proof.batch_problem import States, batch_problem
 from torch_oracle.proof.compare import noise_moves
-from torch_oracle.proof.lstmcell_model import Oracle
+from torch_oracle.proof.lstmcell_model import LSTMCellModel
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import Problem, Trace, contribution
 from torch_oracle.training.adapter import Report
@@ -124,13 +124,13 @@ def _trace(problem: Problem, step: int, member: int) -> Trace:
 
 def _torch_clipped(case: TrainingCase, gradients: Arrays) -> Arrays:
     """The gradients after torch's own clipping."""
-    oracle = Oracle(case.weights, tied=False)
+    oracle = LSTMCellModel(case.weights, tied=False)
     _set_gradients(oracle, gradients)
     torch_clip(case.recipe, oracle)
     return oracle.gradients()
 
 
-def _set_gradients(oracle: Oracle, gradients: Arrays) -> None:
+def _set_gradients(oracle: LSTMCellModel, gradients: Arrays) -> None:
     for name, parameter in oracle.by_name.items():
         parameter.grad = torch.from_numpy(gradients[name].copy()).to(parameter.dtype)
 
@@ -139,7 +139,7 @@ class _TorchOptimizer:
     """torch.optim and torch's schedule, with moments of their own, at weights that are given."""
 
     def __init__(self, case: TrainingCase) -> None:
-        self._oracle = Oracle(case.weights, tied=False)
+        self._oracle = LSTMCellModel(case.weights, tied=False)
         self._optimizer = torch_optimizer(case.recipe.optimizer, self._oracle)
         self._schedule = torch_schedule(case.recipe, self._optimizer, len(case.batches))
 

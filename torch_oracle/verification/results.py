@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy_lstm.roundoff import K
 from torch_oracle.json_values import json_value
-from torch_oracle.proof.compare import Comparison, Divergence
+from torch_oracle.proof.compare import Comparison, TensorDivergence
 from torch_oracle.verification.cases import Case, Mode
 
 
@@ -37,7 +37,7 @@ class CaseResult:
         )
 
     @property
-    def first(self) -> Divergence | None:
+    def first(self) -> TensorDivergence | None:
         """The first tensor and step, in the order of computation, that differ from torch."""
         return None if self.comparison is None else self.comparison.first
 
@@ -91,7 +91,7 @@ class Verification:
         return {tensor: name for result in self.results for tensor, name in result.names}
 
     @property
-    def divergences(self) -> tuple[tuple[Case, Divergence], ...]:
+    def divergences(self) -> tuple[tuple[Case, TensorDivergence], ...]:
         """The first divergence of each case that has one, the smallest case first."""
         return tuple((r.case, r.first) for r in self.results if r.first is not None)
 
@@ -140,7 +140,7 @@ class Verification:
         return json_value(result)
 
 
-def divergence_sentence(divergence: Divergence, names: Mapping[str, str]) -> str:
+def divergence_sentence(divergence: TensorDivergence, names: Mapping[str, str]) -> str:
     """The divergence in words, with the adapter's name of the tensor where it is another one.
 
     Args:
@@ -164,7 +164,7 @@ def _case_names(groups: Mapping[str, list[Case]]) -> dict[str, list[str]]:
     return {text: [case.name for case in cases] for text, cases in groups.items()}
 
 
-def _divergence_json(divergence: Divergence | None) -> dict[str, Any] | None:
+def _divergence_json(divergence: TensorDivergence | None) -> dict[str, Any] | None:
     if divergence is None:
         return None
     return asdict(divergence) | {"sentence": str(divergence)}
