@@ -1,1 +1,1 @@
-"""The proof, as tests."""
+"""The proof that the LSTM and its oracle are right, as tests of pytest."""

@@ -1,4 +1,4 @@
-"""Shared fixtures."""
+"""What all tests share: fixtures, and where the real data lie."""
 
 import os
 from collections.abc import Iterator

@@ -182,7 +182,7 @@ Source = Literal["everything", "gradients", "gradients-float32"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What to try."""
+    """How many random combinations of faults are tried, and what the diagnosis sees."""
 
     combinations: int = 100
     """Random pairs, and as many triples, of backward faults."""

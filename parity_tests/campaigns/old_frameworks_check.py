@@ -105,7 +105,7 @@ def _numbered(name: str) -> str:
 
 
 def chainer() -> Iterator[Result]:
-    """links.LSTM, StatelessLSTM and NStepLSTM."""
+    """Chainer's links.LSTM, StatelessLSTM and NStepLSTM."""
     import chainer as ch  # pyright: ignore[reportMissingImports]
 
     row = TABLE["chainer"]

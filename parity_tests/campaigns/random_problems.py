@@ -32,7 +32,7 @@ SCALES = (0.05, 1.0, 8.0, 30.0, 1e3)
 
 @dataclass(frozen=True)
 class Settings:
-    """What to try."""
+    """How many random problems are tried, and from which seed on."""
 
     problems: int = 1000
     """How many seeds."""

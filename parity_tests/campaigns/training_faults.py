@@ -40,7 +40,7 @@ LEVELS: dict[Level, tuple[str, ...]] = {"everything": QUANTITIES, "weights": ("w
 
 @dataclass(frozen=True)
 class Settings:
-    """What to try."""
+    """How many pairs of faults are tried, and what the training program reports."""
 
     pairs: int = 30
     """Random pairs of faults."""
@@ -94,7 +94,7 @@ class Outcome:
 
     @property
     def caught(self) -> bool:
-        """Whether torch's judgement objects."""
+        """Whether torch judges the step with the fault to be wrong."""
         return not self.diagnosis.judgement.passed
 
     @property

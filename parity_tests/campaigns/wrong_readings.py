@@ -25,7 +25,7 @@ class Mutant:
 
 
 def mutants(lstm: PlacedLSTM, inputs: Inputs) -> Iterator[Mutant]:
-    """All of one vector."""
+    """Every wrong reading of one test vector."""
     for make in (_orders, _axes, _biases, _facts, _places, _states):
         for kind, what, wrong, given in make(lstm, inputs):
             yield Mutant(kind, what, wrong, given)

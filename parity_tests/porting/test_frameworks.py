@@ -76,7 +76,6 @@ class Case:
 
     @property
     def config(self) -> LSTM:
-        """Configuration of the LSTM."""
         return LSTM(I, H, **self.options)
 
     @property

@@ -243,7 +243,7 @@ def our_logits(checkpoint: Checkpoint, text: list[int]) -> Iterator[np.ndarray]:
 
 
 def their_logits(checkpoint: Checkpoint, text: list[int]) -> Iterator[np.ndarray]:
-    """The same of `torch_oracle.weights.torch_sampling.generate`."""
+    """The logits that `torch_oracle.weights.torch_sampling.generate` had for each token."""
     module, tokens, state = to_torch(checkpoint), PROMPT[:, None], None
     with torch.no_grad():
         for token in text:

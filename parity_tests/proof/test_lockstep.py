@@ -57,7 +57,7 @@ def follow(experiment, *, task=None, free_run_steps=1000, parity_every=0):
 
 
 def summary_of(pairs) -> LockstepSummary:
-    """Everything of these records."""
+    """The summary after all of these records."""
     summary = LockstepSummary()
     for record, agreement in pairs:
         summary.add(record, agreement)

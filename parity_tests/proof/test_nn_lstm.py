@@ -130,7 +130,7 @@ def problem_of(draw: dict) -> Problem:
 
 @st.composite
 def draws(draw) -> dict:
-    """Arguments of `random_problem`."""
+    """Arguments of `random_problem`, drawn by hypothesis."""
     sizes = tuple(draw(st.integers(1, high)) for high in (6, 4, 4, 5))
     H, layers, bias = sizes[3], draw(st.integers(1, 3)), draw(st.booleans())
     variant = draw(st.sampled_from([None, *TORCH_CELLS]))

@@ -16,7 +16,7 @@ from torch_oracle.layouts import ColumnVectors, GatePairs, Stacked
 
 
 def our_layer(weights, x, h0, c0, dy, dh_n, dc_n, lengths):
-    """The project's own LSTM."""
+    """An adapter of the project's own LSTM."""
     G, I = weights["weight_ih_l0"].shape
     config = LSTM(I, G // 4, bias_pair=True)
     (y, h_n, c_n), cache = lstm_forward(config, weights, x, h0[None], c0[None], lengths)
@@ -44,7 +44,7 @@ torch_cell = torch.nn.LSTMCell(4, 3)
 
 
 class BatchFirst(torch.nn.LSTM):
-    """Made without arguments."""
+    """An LSTM of batch-first sequences that is made without arguments."""
 
     def __init__(self):
         super().__init__(5, 4, bias=False, batch_first=True)
@@ -95,7 +95,7 @@ COLUMNS = ColumnVectors()
 
 @adapter(single=True, loss="sum")
 def columns(weights, tokens, targets, h0, c0):
-    """The seed's layout."""
+    """The weights in the seed's layout, where a state is a column."""
     w = COLUMNS.to_theirs(weights)
     loss, d, dh0, dc0, states = column_model(w, tokens, targets, h0[:, None], c0[:, None])
     steps = {f"da_{k}": [s[k][:, 0] for s in states] for k in "ifgo"}

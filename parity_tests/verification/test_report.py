@@ -46,12 +46,12 @@ def off(weights, x, h0, c0, dy, dh_n, dc_n, lengths):
 
 
 def broken(weights, x):
-    """Always raises."""
+    """An adapter that always raises."""
     raise ValueError("<b>no</b>")
 
 
 def correct(weights, x, dy):
-    """Nothing is wrong."""
+    """An adapter in which nothing is wrong."""
     return handwritten.pairs(weights, x, dy)
 
 

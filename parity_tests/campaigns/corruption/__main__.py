@@ -37,7 +37,7 @@ from parity_tests.campaigns.corruption.watched_process import Worker
 
 @dataclass(frozen=True)
 class Settings:
-    """What to try."""
+    """Which files are tried, and how long one may take."""
 
     files: int = 1000
     """How many damaged files; those built to harm come on top."""

@@ -113,7 +113,7 @@ def code() -> Iterator[Attack]:
 
 
 def declared() -> Iterator[Attack]:
-    """Sizes without the bytes."""
+    """Files that declare sizes without having the bytes."""
     huge = 1 << 33
     npy = _npy("<f4", f"({huge},)")
     yield Attack("huge shape in .npz", one_file("a.npz", zip_of({"a.npy": npy})))

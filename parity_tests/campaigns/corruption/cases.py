@@ -55,7 +55,7 @@ class Case:
         return folder / next(iter(self.files))
 
     def judge(self, answer: Mapping[str, str]) -> Outcome:
-        """What the answer means."""
+        """The outcome that the worker's answer means."""
         converted, unnoticed, failure = answer["convert"] == "done", False, answer["wrong"]
         read = answer["read"]
         if read not in ("", "refused"):

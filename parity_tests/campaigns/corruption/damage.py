@@ -31,19 +31,19 @@ def truncate(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 def duplicate(rng: np.random.Generator, data: bytes) -> bytes:
-    """A part twice."""
+    """The data with a random part twice."""
     begin, end = _chunk(rng, data)
     return data[:end] + data[begin:]
 
 
 def remove(rng: np.random.Generator, data: bytes) -> bytes:
-    """A part gone."""
+    """The data without a random part."""
     begin, end = _chunk(rng, data)
     return data[:begin] + data[end:]
 
 
 def move(rng: np.random.Generator, data: bytes) -> bytes:
-    """A part elsewhere."""
+    """The data with a random part moved elsewhere."""
     begin, end = _chunk(rng, data)
     rest = data[:begin] + data[end:]
     at = int(rng.integers(len(rest) + 1))

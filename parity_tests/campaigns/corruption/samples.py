@@ -63,7 +63,7 @@ def keras_config() -> str:
 
 
 def keras_3_weights() -> bytes:
-    """.weights.h5"""
+    """A .weights.h5 file as Keras 3 writes it."""
     import h5py
 
     file = io.BytesIO()
@@ -95,7 +95,7 @@ def keras_2_model() -> bytes:
 
 
 def zip_of(members: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip archive."""
+    """A zip archive of these members."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, data in members.items():
@@ -111,7 +111,7 @@ def saved_npz(save: Callable[..., None]) -> bytes:
 
 
 def torch_file() -> bytes:
-    """A state_dict."""
+    """A state_dict saved by torch."""
     import torch
 
     file = io.BytesIO()

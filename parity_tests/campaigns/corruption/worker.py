@@ -95,7 +95,7 @@ STEPS = {"read": read, "convert": convert_it}
 
 
 def main() -> None:
-    """Until stdin ends."""
+    """Answer one order after another until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     warnings.simplefilter("error", RuntimeWarning)

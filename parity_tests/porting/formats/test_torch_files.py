@@ -106,7 +106,7 @@ def run_lstm(module: nn.LSTM, given) -> Outputs:
 
 
 def run_cell(module: nn.LSTMCell, given) -> Outputs:
-    """The same by nn.LSTMCell."""
+    """y time-major, h_n and c_n, by nn.LSTMCell step by step."""
     dtype = next(module.parameters()).dtype
     x, h, c = (torch.from_numpy(array).to(dtype) for array in given)
     h, c, y = h[0], c[0], []
