@@ -5,7 +5,8 @@ that a complex step ``f(a + i h)`` differentiates each function exactly.
 """
 
 import numpy as np
-from jaxtyping import Shaped
+
+from numpy_lstm.shapes import Shaped
 
 
 def sigmoid(a: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

@@ -11,9 +11,9 @@ notation and gate order (i, f, g, o) are those of torch.nn.LSTMCell.
 from collections import namedtuple
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.activations import sigmoid, tanh
+from numpy_lstm.shapes import Shaped
 
 WEIGHTS = {"W_ih": ("4H", "I"), "W_hh": ("4H", "P"), "b": ("4H",)}
 """The weights in the order in which both functions take and return them, with their axes.

@@ -3,11 +3,11 @@
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.config import LSTM
 from numpy_lstm.errors import InputError, check_choice
 from numpy_lstm.language_model import LanguageModel
+from numpy_lstm.shapes import Shaped
 
 InputInit = Literal["orthogonal", "scaled"]
 

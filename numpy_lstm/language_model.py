@@ -7,7 +7,6 @@ called `projection`: W_v is `projection.weight` [V, H], b_v is `projection.bias`
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.config import LSTM, Parameters, State
 from numpy_lstm.errors import InputError, Shape, check_parameters, check_positive
@@ -15,6 +14,7 @@ from numpy_lstm.fast.layer import LayerGradients
 from numpy_lstm.fast.packing import Packing, make_packing
 from numpy_lstm.fast.stack import PackedCache, packed_backward, packed_forward
 from numpy_lstm.loss import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
+from numpy_lstm.shapes import Int, Shaped
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.activations import log_softmax
 from numpy_lstm.errors import check
+from numpy_lstm.shapes import Int, Shaped
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.config import LSTM, Parameters, State
 from numpy_lstm.errors import (
@@ -27,6 +26,7 @@ from numpy_lstm.fast.stack import (
     packed_backward,
     packed_forward,
 )
+from numpy_lstm.shapes import Int, Shaped
 from numpy_lstm.unrolled import (
     UnrolledLSTMCache,
     unrolled_lstm_backward,

@@ -14,7 +14,8 @@ and for float64 problems the noise is AMPLITUDE times too large and its effect d
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Shaped
+
+from numpy_lstm.shapes import Shaped
 
 K = 16.0
 """Largest distance of two correct results. The largest seen in correct runs is in README.md."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.config import LSTM, Parameters, named_gradients, places_by_layer
+from numpy_lstm.shapes import Int, Shaped
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_the_probe_would_notice():
 
 
 ORDER = [
-    "errors files roundoff activations",
+    "errors files shapes roundoff activations",
     "cell",
     "variants",
     "config",
@@ -143,8 +143,9 @@ def test_import_numpy_lstm_loads_neither_porting_nor_the_curves():
 
 REFERENCE = ("arithmetic", "torch_cells", "torch_trace", "lstmcell_model", "nn_lstm", "trace")
 """The modules of torch_oracle/proof that hold torch's side of a comparison, and the schema."""
-CONTAINERS = {"LSTM", "LanguageModel", "Batch", "Noise"}
-"""What they may import: configurations and batches; and noise, which blurs torch's side alone."""
+CONTAINERS = {"LSTM", "LanguageModel", "Batch", "Noise", "Int", "Shaped"}
+"""What they may import: configurations and batches; noise, which blurs torch's side alone; and the
+annotations of shapes."""
 
 
 def test_torchs_side_imports_nothing_of_numpy_lstm_that_computes():

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.config import LSTM
 from numpy_lstm.errors import InputError, check_array
 from numpy_lstm.fast.packing import Packing
+from numpy_lstm.shapes import Shaped
 
 
 def dropout_masks(

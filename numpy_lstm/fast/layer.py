@@ -11,7 +11,6 @@ from typing import cast
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.fast.packing import Packing
 from numpy_lstm.fast.recurrence import ForwardWeights, LayerWeights, advance, backward_weights
@@ -25,6 +24,7 @@ from numpy_lstm.fast.segment import (
     side_by_side,
     states_read,
 )
+from numpy_lstm.shapes import Int, Shaped
 
 SEGMENT_TOKENS = 1024
 """Tokens of a segment: enough for a product at full speed, few enough for the caches."""

@@ -1,11 +1,11 @@
 """Every value and gradient of every step that the fast layer computed, for the comparison."""
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.fast.layer import LayerCache, weight_gradients
 from numpy_lstm.fast.recurrence import StepBlock
 from numpy_lstm.fast.segment import Segment, StepGradients, columns_read, side_by_side
+from numpy_lstm.shapes import Shaped
 
 
 def layer_values(cache: LayerCache) -> dict[str, Shaped[np.ndarray, "M F"]]:

@@ -11,9 +11,9 @@ from functools import cached_property
 from itertools import groupby
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.shapes import Int, Shaped
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.config import LSTM, Parameters
+from numpy_lstm.shapes import Shaped
 
 
 class LayerWeights(NamedTuple):

@@ -8,7 +8,6 @@ columns, step after step. `recurrence.py` does what must be done step by step.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.fast.packing import Packing
 from numpy_lstm.fast.recurrence import (
@@ -18,6 +17,7 @@ from numpy_lstm.fast.recurrence import (
     block_backward,
     block_forward,
 )
+from numpy_lstm.shapes import Shaped
 
 BLOCK_FACTOR_BYTES = 1 << 18
 """A block has as many steps as their `backward_factors` fit into this memory: a cache's worth."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.config import LSTM, Parameters, named_gradients, places_by_layer
 from numpy_lstm.errors import InputError, check_array, check_dtype
@@ -16,6 +15,7 @@ from numpy_lstm.fast.dropout import check_masks
 from numpy_lstm.fast.layer import LayerCache, LayerGradients, layer_backward, layer_forward
 from numpy_lstm.fast.packing import Packing
 from numpy_lstm.fast.recurrence import layer_weights
+from numpy_lstm.shapes import Int, Shaped
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """One step at a time, for generation and for loops of one's own: the weights are prepared once."""
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.config import LSTM, Parameters, State
 from numpy_lstm.errors import (
@@ -13,6 +12,7 @@ from numpy_lstm.errors import (
 )
 from numpy_lstm.fast.layer import step_forward
 from numpy_lstm.fast.recurrence import ForwardWeights, layer_weights
+from numpy_lstm.shapes import Int, Shaped
 
 
 class LSTMStepper:

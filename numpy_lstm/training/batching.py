@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
 
 from numpy_lstm.errors import InputError, check_positive
+from numpy_lstm.shapes import Int
 
 Tokens = Int[np.ndarray, "_"]
 

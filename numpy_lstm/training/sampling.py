@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int, Shaped
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.fast.stepping import LSTMCell
 from numpy_lstm.language_model import LanguageModel, lstm_parameters, predict
 from numpy_lstm.lstm import Parameters
+from numpy_lstm.shapes import Int, Shaped
 
 
 def generate(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.shapes import Int
 
 UNK = "UNK"
 """The token that stands for every token outside the vocabulary."""

@@ -7,9 +7,9 @@ own: the weights hold the blocks of i, g, o. Equations taken from `cell.py` keep
 from collections import namedtuple
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.activations import sigmoid, tanh
+from numpy_lstm.shapes import Shaped
 
 WEIGHTS = {"W_ih": ("3H", "I"), "W_hh": ("3H", "P"), "b": ("3H",)}
 """As in `cell.py`, with the blocks of the gates i, g, o."""

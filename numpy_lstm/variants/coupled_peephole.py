@@ -8,9 +8,9 @@ Odyssey", has; ONNX calls it `input_forget` with the input P. Equations taken fr
 from collections import namedtuple
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.activations import sigmoid, tanh
+from numpy_lstm.shapes import Shaped
 
 WEIGHTS = {"W_ih": ("3H", "I"), "W_hh": ("3H", "P"), "b": ("3H",), "W_ch": ("2", "H")}
 """As in `coupled.py`; the rows of W_ch are the peepholes p_i and p_o, one weight a unit."""

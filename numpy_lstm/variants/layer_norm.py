@@ -10,9 +10,9 @@ from `cell.py` keep their numbers.
 from collections import namedtuple
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.activations import sigmoid, tanh
+from numpy_lstm.shapes import Shaped
 
 WEIGHTS = {"W_ih": ("4H", "I"), "W_hh": ("4H", "P"), "gain": ("5", "H"), "shift": ("5", "H")}
 """As in `cell.py`, without a bias; the rows of gain and shift are those of i, f, g, o and of c."""

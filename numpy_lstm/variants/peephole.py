@@ -8,9 +8,9 @@ from `cell.py` keep their numbers.
 from collections import namedtuple
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.activations import sigmoid, tanh
+from numpy_lstm.shapes import Shaped
 
 WEIGHTS = {"W_ih": ("4H", "I"), "W_hh": ("4H", "P"), "b": ("4H",), "W_ch": ("3", "H")}
 """As in `cell.py`; the rows of W_ch are the peepholes p_i, p_f, p_o, one weight a unit."""

@@ -6,7 +6,7 @@ from the root of the project, in an environment that has them:
 
 - chainer 7.8.1 and mxnet 1.9.1 run on Python 3.11 with NumPy 1.23.5:
   ``pip install numpy==1.23.5 "scipy<1.12" chainer==7.8.1 mxnet==1.9.1``, and what numpy_lstm needs:
-  ``jaxtyping safetensors threadpoolctl``;
+  ``safetensors threadpoolctl``;
 - haste needs torch, and its sources' folder ``frameworks/pytorch`` on the path under the name
   ``haste_pytorch``. Its compiled half, which only a GPU needs, is left out.
 

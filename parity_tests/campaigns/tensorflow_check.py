@@ -7,7 +7,7 @@ same outputs. The reader and the writer of checkpoints are held against TensorFl
 How to run it, in an environment of its own:
 
     python -m venv tensorflow_env
-    tensorflow_env/bin/pip install tensorflow-cpu==2.21.0 tf_keras==2.21.0 google-crc32c jaxtyping \
+    tensorflow_env/bin/pip install tensorflow-cpu==2.21.0 tf_keras==2.21.0 google-crc32c \
         safetensors scipy threadpoolctl
     tensorflow_env/bin/python -m parity_tests.campaigns.tensorflow_check
 """

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.roundoff import K, Noise, amplitude, distances
+from numpy_lstm.shapes import Shaped
 from torch_oracle.proof.numpy_trace import numpy_trace
 from torch_oracle.proof.torch_trace import torch_trace
 from torch_oracle.proof.trace import Problem, Trace, in_dtype, order

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.config import LSTM, named_gradients
 from numpy_lstm.fast.layer import LayerCache, LayerGradients
@@ -19,6 +18,7 @@ from numpy_lstm.language_model import (
     lstm_parameters,
     projection_gradients,
 )
+from numpy_lstm.shapes import Shaped
 from numpy_lstm.unrolled import (
     UnrolledCache,
     UnrolledGradients,

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
-from jaxtyping import Int, Shaped
 from numpy.typing import DTypeLike
 
 from numpy_lstm.config import LSTM
 from numpy_lstm.language_model import LanguageModel
 from numpy_lstm.roundoff import Noise
+from numpy_lstm.shapes import Int, Shaped
 
 CONTRIBUTIONS = {
     "weight_ih": "dW_ih",

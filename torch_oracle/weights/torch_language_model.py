@@ -1,9 +1,10 @@
 """The language model of `numpy_lstm` as an nn.Module."""
 
 import torch
-from jaxtyping import Float, Int
 from torch import nn
 from torch.nn import functional
+
+from numpy_lstm.shapes import Float, Int
 
 State = tuple[torch.Tensor, torch.Tensor]
 """(h, c), each [layers, N, H]."""

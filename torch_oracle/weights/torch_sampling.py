@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch.nn import functional
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.shapes import Float, Int
 from numpy_lstm.training.sampling import check_sampling
 from torch_oracle.weights.torch_language_model import State, TorchLanguageModel
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Shaped
 
 from numpy_lstm.porting.layouts.arrangement import sizes_of
 from numpy_lstm.porting.layouts.named_activations import Function, activation
 from numpy_lstm.porting.layouts.placed_lstm import Place, PlacedLSTM
 from numpy_lstm.roundoff import Noise
+from numpy_lstm.shapes import Shaped
 
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
 """y [T, N, D P], h_n [layers * D, N, P], c_n [layers * D, N, H]."""
