@@ -17,7 +17,10 @@ from numpy_lstm.errors import InputError, Shape, check_positive
 Parameters = Mapping[str, np.ndarray]
 """Weights by PyTorch's names, such as ``weight_ih_l0``."""
 State = tuple[np.ndarray, np.ndarray]
-"""(h, c), [layers * D, N, P] and [layers * D, N, H]; D directions each, as `LSTM.suffixes`."""
+"""(h, c), [layers * D, N, P] and [layers * D, N, H]; D directions each, as `LSTM.suffixes`.
+
+In annotations of shapes, `layers` stands for layers * D.
+"""
 
 PARAMETER_NAMES = {
     "W_ih": "weight_ih",

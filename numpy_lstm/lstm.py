@@ -227,7 +227,7 @@ def _check_axes(config: LSTM, x: np.ndarray) -> bool:
 
 
 def _with_batch(name: str, state: np.ndarray | None, batched: bool) -> np.ndarray | None:
-    """The state [layers * D, N, F] of one that has no batch axis where x has none."""
+    """Give a state a batch axis of length 1 if x has none."""
     if state is None:
         return None
     check_is_array(name, state)

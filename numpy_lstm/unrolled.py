@@ -1,8 +1,8 @@
 """The whole LSTM by a plain loop over one step: what `lstm.py` computes fast, computed plainly.
 
-It takes any cell: `cell.py`, or a variant. Arrays are padded and time-major, with masks, as most
-people write it. Tests hold the fast code equal to this for every option; the catalogue of faults
-breaks these lines and those of `cell.py`, one at a time.
+It takes any cell: `cell.py`, or a variant. Arrays are padded and time-major, as most people write
+it; `alive` tells which sequences have not ended. Tests hold the fast code equal to this for every
+option; the catalogue of faults breaks these lines and those of `cell.py`, one at a time.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,9 @@ def unrolled_backward(
     dh_n: Shaped[np.ndarray, "N P"],
     dc_n: Shaped[np.ndarray, "N H"],
 ) -> UnrolledGradients:
-    """Backpropagation through time: the carries of a sequence start at its own last step.
+    """Backpropagation through time.
+
+    dh_next and dc_next of a sequence start, as dh_n and dc_n, at the sequence's own last step.
 
     With a projection::
 
@@ -117,11 +119,11 @@ def unrolled_backward(
         alive = (cache.lengths > t)[:, None]
         step = cache.steps[t]
         dh = np.where(alive, dy[t] + dh_next, 0)
-        dc = np.where(alive, dc_next, 0)
+        dc_from_next = np.where(alive, dc_next, 0)
         dm = dh
         if cache.W_hr is not None:
             dm = dh @ cache.W_hr  # (20)
-        gradients = cache.cell.cell_backward(dm, dc, step)
+        gradients = cache.cell.cell_backward(dm, dc_from_next, step)
         dh_next = np.where(alive, gradients.dh_prev, dh_next)
         dc_next = np.where(alive, gradients.dc_prev, dc_next)
         steps.append(gradients)
@@ -136,7 +138,7 @@ def unrolled_backward(
         by_step["W_hr"] = np.stack(parts)
     weights = {}
     for name, parts in by_step.items():
-        weights[name] = parts[::-1].sum(axis=0)  # over time, from the last step to the first
+        weights[name] = parts[::-1].sum(axis=0)  # over time, in the order of the loop above
     dh = np.stack(dh_by_step)
     return UnrolledGradients(tuple(steps), dh, by_step, weights, dh_next, dc_next)
 

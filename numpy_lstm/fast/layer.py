@@ -27,7 +27,7 @@ from numpy_lstm.fast.segment import (
 from numpy_lstm.shapes import Int, Shaped
 
 SEGMENT_TOKENS = 1024
-"""Tokens of a segment: enough for a product at full speed, few enough for the caches."""
+"""Tokens of a segment: enough for a product at full speed, few enough for the CPU's caches."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ def layer_forward(
             )
             h_n[alive:n] = y[last_step][alive:]  # of the sequences that end with this block
             c_n[alive:n] = block.c[-1, :, alive:].T
-            h, c = segment.h[:, -n:][:, :alive], block.c[-1, :, :alive]
+        last = segment.blocks[-1]
+        n, alive = last.c.shape[2], packing.alive_after(segment.steps)
+        h = segment.h[:, -n:][:, :alive]  # what the next segment reads
+        c = last.c[-1, :, :alive]
     return (y, h_n, c_n), LayerCache(weights, packing, x, tuple(segments))
 
 
@@ -131,9 +134,15 @@ def layer_backward(
     if need_dx:
         dx = np.empty((M, weights.W_ih.shape[1]), dtype)
     if keep_steps:
-        da = np.empty((M, len(weights.b)), dtype)
-        step_gradients = StepGradients(np.empty_like(dy), np.empty((M, dc_n.shape[1]), dtype), da)
-    carries = dh_n[:0].T.copy(), dc_n[:0].T.copy()  # of no sequence: all have ended behind the end
+        step_gradients = StepGradients(
+            dh=np.empty_like(dy),
+            dc=np.empty((M, dc_n.shape[1]), dtype),
+            da=np.empty((M, len(weights.b)), dtype),
+        )
+    carries = (
+        dh_n[:0].T.copy(),
+        dc_n[:0].T.copy(),
+    )  # no columns: after the last step no sequence is alive
     totals: dict[str, np.ndarray] = {}
     for segment in reversed(cache.segments):
         if isinstance(segment, SegmentCheckpoint):
@@ -181,13 +190,13 @@ def weight_gradients(
     gradients = {
         "W_ih": _input_weight_gradient(cache.weights, x, da),  # (13)
         "W_hh": da @ states_read(cache.packing, segment).T,  # (13)
-        # A product with ones: BLAS sums in several lanes, faster and more exactly than sum().
+        # A product with ones; NumPy's sum() loses digits where the tokens are rows (n = 1).
         "b": da @ np.ones(da.shape[1], da.dtype),  # (13)
     }
     if cache.weights.W_hr is not None:
         m = []
         for block in segment.blocks:
-            o, tanh_c = block.gates[:, 2], block.gates[:, 4]
+            _, _, o, _, tanh_c = block.gates.swapaxes(0, 1)
             m.append(side_by_side(o * tanh_c))  # (7), what the projection read
         gradients["W_hr"] = dh @ np.concatenate(m, axis=1).T  # (20)
     return gradients

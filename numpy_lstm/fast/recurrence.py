@@ -1,8 +1,9 @@
 """What must be done step after step, forward and backward.
 
-Forward, that is the recurrent part of (1), then (2) to (7) and (19); backward, (8) to (12), (20),
-and `dh_prev` and `dc_prev` of (14). What does not depend on the neighbouring step, the rest of (1),
-(13) and `dx` of (14), is left to `segment.py` and `layer.py`, which do it for many steps at once.
+Forward, that is the recurrent part of (1), then (2) to (7) and (19); backward, (8) to (12), dm of
+(20), and `dh_prev` and `dc_prev` of (14). What need not be computed in the order of the steps, the
+rest of (1), (13), dW_hr of (20) and `dx` of (14), is left to `segment.py` and `layer.py`, which do
+it for many steps at once.
 
 Features are rows and the batch is the last axis, so that each gate is one contiguous block. The
 loops run over blocks of s consecutive steps which have one batch size n. As an axis, G is 4H.
@@ -27,7 +28,7 @@ class LayerWeights(NamedTuple):
 
 
 def layer_weights(config: LSTM, parameters: Parameters, suffix: str) -> LayerWeights:
-    """The weights of the direction of the layer whose parameters' names end so."""
+    """The weights of one direction of one layer; the suffix is one such as `_l0_reverse`."""
     W_ih, W_hh, b = config.cell_weights(parameters, suffix)
     return LayerWeights(W_ih, W_hh, b, config.projection(parameters, suffix))
 
@@ -82,7 +83,7 @@ def block_forward(
     Args:
         weights: prepared weights.
         block: its first cell state is there; the rest is written.
-        a_x: W_ih x + b of (1).
+        a_x: W_ih x + b of (1), in the order and with the signs of `ForwardWeights`.
         h: hidden state that the first step reads.
         h_out: written.
     """
@@ -91,8 +92,8 @@ def block_forward(
     scratch = np.empty((H, n), h.dtype)
     c = block.c[0]
     for k in range(s):
-        np.matmul(weights.W_hh, h, out=a)
-        np.add(a, a_x[k], out=a)  # (1)
+        np.matmul(weights.W_hh, h, out=a)  # W_hh h_prev of (1)
+        np.add(a, a_x[k], out=a)  # (1), as -a_f, -a_i, -a_o, a_g
         advance(weights, a, block.gates[k], c, block.c[k + 1], h_out[k], scratch)
         if block.a is not None:
             block.a[k] = a
@@ -116,10 +117,10 @@ def advance(
     np.add(sigmoids, one, out=sigmoids)
     np.divide(one, sigmoids, out=sigmoids)  # (2), (3), (5)
     np.tanh(a[3 * H :], out=g)  # (4)
-    np.multiply(f, c_prev, out=c)
-    np.multiply(i, g, out=scratch)
+    np.multiply(f, c_prev, out=c)  # f * c_prev of (6)
+    np.multiply(i, g, out=scratch)  # i * g of (6)
     np.add(c, scratch, out=c)  # (6)
-    np.tanh(c, out=tanh_c)
+    np.tanh(c, out=tanh_c)  # tanh(c) of (7)
     if weights.W_hr is None:
         np.multiply(o, tanh_c, out=h)  # (7)
     else:
@@ -157,7 +158,7 @@ def block_backward(
         weights: transposed weights.
         block: what the forward loop kept.
         dh: holds dy; the total gradient of h is written.
-        da: written.
+        da: da_i, da_f, da_g, da_o are written, in PyTorch's order and with their own signs.
         dh_next: carry of h; written.
         dc_next: carry of c; written.
         dc: the total gradient of c is written, where it is asked for.
@@ -167,16 +168,16 @@ def block_backward(
     products = np.empty((6, H, n), dc_next.dtype)  # dc_prev, da_i, da_f, da_g, da_o, dc
     dc_prev, dc_t = products[0], products[5]
     da_t = products[1:5].reshape(4 * H, n, copy=False)
-    dc_prev[...] = dc_next  # dc_prev of the step after is what (9) adds
+    dc_prev[...] = dc_next  # each step finds dc_next here, and leaves dc_prev in its place
     dm = np.empty((H, n), dc_next.dtype)
     for k in reversed(range(s)):
-        np.add(dh[k], dh_next, out=dh[k])
+        np.add(dh[k], dh_next, out=dh[k])  # dh: from this step's output and from the next step
         if weights.W_hr_T is None:
             np.multiply(dh[k], factors[k, 4:], out=products[4:])  # (8), and (9) but for the carry
         else:
-            np.matmul(weights.W_hr_T, dh[k], out=dm)  # (20)
+            np.matmul(weights.W_hr_T, dh[k], out=dm)  # dm of (20)
             np.multiply(dm, factors[k, 4:], out=products[4:])  # (8), and (9) but for the carry
-        np.add(dc_t, dc_prev, out=dc_t)  # (9)
+        np.add(dc_t, dc_prev, out=dc_t)  # (9): dc_prev of the step after is dc_next of this one
         np.multiply(dc_t, factors[k, :4], out=products[:4])  # (10), (11), (12), dc_prev of (14)
         np.matmul(weights.W_hh_T, da_t, out=dh_next)  # dh_prev of (14)
         np.copyto(da[k], da_t)
@@ -193,13 +194,14 @@ def backward_factors(block: StepBlock) -> Shaped[np.ndarray, "s 6 H n"]:
     """
     f, i, o, g, tanh_c = block.gates.swapaxes(0, 1)
     factors = np.empty((len(block.steps), 6, *f.shape[1:]), f.dtype)
+    # The derivatives of sigmoid and tanh, from their outputs.
     slopes = 1 - block.gates[:, :3]
     slopes *= block.gates[:, :3]
     f_slope, i_slope, o_slope = slopes.swapaxes(0, 1)  # f (1 - f), i (1 - i), o (1 - o)
     squares = block.gates[:, 3:] * block.gates[:, 3:]
     np.subtract(1, squares, out=squares)
     g_slope, tanh_c_slope = squares.swapaxes(0, 1)  # 1 - g^2, 1 - tanh(c)^2
-    factors[:, 0] = f  # (14)
+    factors[:, 0] = f  # dc_prev of (14)
     np.multiply(i_slope, g, out=factors[:, 1])  # (10)
     np.multiply(f_slope, block.c[:-1], out=factors[:, 2])  # (11)
     np.multiply(g_slope, i, out=factors[:, 3])  # (12)

@@ -20,7 +20,7 @@ from numpy_lstm.fast.recurrence import (
 from numpy_lstm.shapes import Shaped
 
 BLOCK_FACTOR_BYTES = 1 << 18
-"""A block has as many steps as their `backward_factors` fit into this memory: a cache's worth."""
+"""A block has as many steps as keep its `backward_factors` within this: they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def segment_forward(
         checkpoint: the steps, and the states with which they begin.
         keep_preactivations: keep (1) too, for inspection.
     """
-    rows, n = packing.rows(checkpoint.steps), checkpoint.h.shape[1]
+    rows, first_n = packing.rows(checkpoint.steps), checkpoint.h.shape[1]
     P, H, dtype = len(checkpoint.h), weights.H, checkpoint.h.dtype
-    a_x = input_part(weights, x[rows], n)
-    h = _empty_columns(P, n + rows.stop - rows.start, n, dtype)
-    h[:, :n] = checkpoint.h
+    a_x = input_part(weights, x[rows], first_n)
+    h = _empty_columns(P, first_n + rows.stop - rows.start, first_n, dtype)
+    h[:, :first_n] = checkpoint.h
     c = checkpoint.c
     blocks = []
     most_tokens = BLOCK_FACTOR_BYTES // (6 * H * dtype.itemsize)
@@ -84,7 +84,7 @@ def segment_forward(
         block = StepBlock(steps, gates, cells, a)
         block.c[0] = c[:, :n]
         h_in = h[:, columns_read(packing, checkpoint.steps, steps.start)]
-        h_out = _by_step(h, checkpoint.h.shape[1] + first, s, n)
+        h_out = _by_step(h, first_n + first, s, n)
         with np.errstate(over="ignore"):  # where exp overflows, a sigmoid is 0
             block_forward(weights, block, _by_step(a_x, first, s, n), h_in, h_out)
         blocks.append(block)
@@ -93,7 +93,10 @@ def segment_forward(
 
 
 def input_part(weights: ForwardWeights, x: np.ndarray, n: int) -> Shaped[np.ndarray, "G tokens"]:
-    """W_ih x + b of (1) for all tokens. A one-hot x picks a column of W_ih."""
+    """W_ih x + b of (1) for all tokens, in the order and with the signs of `ForwardWeights`.
+
+    A one-hot x picks a column of W_ih. The batch size n decides only the order in memory.
+    """
     W_ih = weights.W_ih
     a = _empty_columns(len(W_ih), len(x), n, W_ih.dtype)
     if x.dtype.kind in "iu":

@@ -65,6 +65,25 @@ def test_faults_are_named_from_the_gradients_of_the_weights_alone(ids):
     assert verdict(subject, diagnose(subject)) in ("named", "equivalent")
 
 
+class OutputsAlone:
+    """The plain code with faults in it, as a layer that returns its outputs and nothing else."""
+
+    def __init__(self, faults):
+        self.plain = Plain(faults, "layer", False)
+        self.problem = self.plain.problem
+
+    def run(self, problem):
+        trace = self.plain.run(problem)
+        return Trace({}, {name: trace.totals[name] for name in ("y", "h_n", "c_n")})
+
+
+@pytest.mark.parametrize("other", ["g-through-sigmoid", "c-with-i-and-f-exchanged"])
+def test_two_faults_that_leave_no_number_right_are_named(other):
+    diagnosis = diagnose(OutputsAlone((BY_ID[other], BY_ID["input-gate-coupled"])))
+    assert diagnosis.status == "explained"
+    assert names(diagnosis) == {other, "input-gate-coupled"}
+
+
 def test_what_is_right_is_called_correct():
     for form in ("layer", "language model", "layer with two biases"):
         assert diagnose(Plain((), form, False)).status == "correct"

@@ -7,8 +7,9 @@ with faults of the catalogue in it. A hypothesis, which is a set of faults, expl
 that run gives all of the same wrong numbers.
 
 The search begins with no fault. It adds one fault at a time, or two at once where no single one
-helps; what is added must make more of the observations agree, and none disagree that agreed before.
-Every hypothesis that explains one problem goes on to the next. What none explains is unknown.
+helps; what is added must make more of the observations agree, and none disagree that agreed
+before. The simplest hypotheses that explain a problem go on to the next. Where none does, the
+nearest one is a partial diagnosis, or, if it has no fault, the cause is unknown.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,8 +25,8 @@ from torch_oracle.proof.random_problems import Sizes, loud
 
 SIZES: tuple[Sizes, ...] = ((1, 1, 3, 4), (2, 1, 3, 4), (3, 1, 4, 3), (4, 3, 2, 5), (6, 5, 4, 3))
 """T, N, I and H of the problems, the simplest first."""
-MOST_FAULTS = 12
-"""Faults at once beyond which the search ends."""
+MOST_ROUNDS = 12
+"""Rounds of the search for one problem; each adds one fault, or two, to the hypotheses."""
 KEPT = 12
 """Hypotheses that go on from one problem to the next."""
 
@@ -74,7 +75,7 @@ def _explanations(
         with which the most observations agree.
     """
     candidates, nearest = list(kept), kept[0]
-    for _ in range(MOST_FAULTS):
+    for _ in range(MOST_ROUNDS):
         explaining = [each for each in candidates if probe.is_explained_by(each)]
         if explaining:
             return _simplest_first(explaining), explaining[0]
@@ -138,7 +139,7 @@ def _faults_that_move(
     for fault in faults:
         larger = hypothesis.plus(fault)
         distances, agrees = probe.distances(larger), probe.agreeing(larger)
-        if not distances or not agrees or not agrees >= agreed:
+        if distances is None or agrees is None or not agrees >= agreed:
             continue
         for name, movers in moving.items():
             if distances[name] != before[name]:

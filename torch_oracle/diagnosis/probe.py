@@ -19,7 +19,7 @@ from torch_oracle.proof.trace import Problem, Trace, order
 from torch_oracle.proof.witnesses import differentiable, gradient_name
 
 NAMING = 1000.0
-"""Largest distance, in roundoffs, at which two faulty programs give the same numbers.
+"""Largest distance, in the units of `Probe`, at which two faulty programs give the same numbers.
 
 K is not enough, since what a faulty program does to rounding is not measured. It need not be small:
 two faults that are told apart differ by far more than 1000 roundoffs (a test measures by how much).
@@ -47,7 +47,7 @@ def observations(trace: Trace, reference: Trace) -> Observations:
 
     Args:
         trace: of the LSTM; what it does not hold is left out.
-        reference: torch's trace, or the same trace where that gives the order.
+        reference: the trace whose order counts: torch's, or the same trace.
     """
     result: Observations = {}
     for name, t in order(reference):
@@ -113,7 +113,10 @@ class Probe:
         return self.agreeing(hypothesis) == set(self.observed)
 
     def factor_in_words(self, name: str) -> str:
-        """How many times torch's an observation is, if that is the same in every element."""
+        """In words, the factor by which an observation differs from torch's in every element alike.
+
+        Empty if there is no such factor.
+        """
         observed, expected = self.observed[name], self.expected[name]
         largest = np.unravel_index(np.abs(expected).argmax(), expected.shape)
         if expected[largest] == 0 or not np.isfinite(observed).all():
@@ -172,7 +175,9 @@ class Probe:
     def _directions(
         self, gradient: str, value: np.ndarray, rng: np.random.Generator
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Each observed part of a gradient, a direction in which only its input moves, its signs.
+        """Each observed part of a gradient, with a direction that is zero outside this part.
+
+        The signs in that direction are random; they are yielded once more as the part alone.
 
         Args:
             gradient: name of the whole gradient in a trace.
@@ -185,7 +190,7 @@ class Probe:
             if gradient == "dx":
                 parts |= {f"dx at step {t}": part for t, part in enumerate(direction)}
             if name in parts:
-                signs = parts[name]
+                signs = parts[name]  # a view: what is written to it is written to the direction
                 signs[...] = rng.choice([-1.0, 1.0], signs.shape)
                 yield name, direction, signs
 

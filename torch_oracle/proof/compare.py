@@ -1,7 +1,7 @@
 """Is it equal? Traces compared in units of roundoff, and where two runs part first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,12 +14,16 @@ from torch_oracle.proof.trace import Problem, Trace, in_dtype, order
 ARGUMENTS = ("a_i", "a_f", "a_g", "a_o", "c", "logits")
 """What sigmoid, tanh and softmax are taken of."""
 TWINS = 4
-"""Noisy twins, unless told otherwise."""
+"""Number of noisy twins, which are runs of torch with noise, by default; see docs/the-rule.md."""
 
 
 @dataclass(frozen=True)
 class TensorDivergence:
-    """Where two runs differ: tensor, step (None for a total), and the worst element."""
+    """Where two runs differ: a tensor and its step, which is None for a total.
+
+    `steps` is the number of time steps. `index` is that of the element with the largest difference,
+    `distance` that of the whole tensor.
+    """
 
     tensor: str
     step: int | None
@@ -47,9 +51,9 @@ class Comparison:
         steps: distances [T] of each tensor, step by step.
         totals: distance of each total.
         divergences: the first distance of each tensor that exceeds K, in the order of computation.
-        undetermined: the first argument of a nonlinear function (tensor, step) that noise moves by
-            so much that a correct result may be any: from there on nothing is judged, and the
-            distances are NaN.
+        undetermined: the first (tensor, step) where noise moves the argument of a nonlinear
+            function so far that any result may be correct. From there on nothing is judged, and
+            the distances are NaN.
     """
 
     steps: dict[str, Shaped[np.ndarray, " T"]]
@@ -94,14 +98,14 @@ def compare(
         partial: judge what the actual trace holds, instead of asking for every tensor.
 
     Raises:
-        ValueError: tensors are missing, or the reference lacks them.
+        ValueError: the actual trace lacks tensors, or has some that the reference lacks.
     """
     common = _common(actual, reference, partial)
     steps = _step_distances(actual, common, moves)
     totals = _total_distances(actual, common, moves)
-    comparison = Comparison(steps, totals)
-    undetermined: tuple[str, int] | None = None
     found: dict[str, TensorDivergence] = {}
+    comparison = Comparison(steps, totals, found)
+    undetermined: tuple[str, int] | None = None
     for name, t in order(reference):
         if undetermined is None and t is not None and _is_undetermined(name, t, reference, moves):
             undetermined = (name, t)
@@ -111,7 +115,7 @@ def compare(
             _mark_unjudged(comparison, name, t)
         elif name not in found and comparison.distance_at(name, t) > K:
             found[name] = _divergence(name, t, actual, reference, comparison)
-    return Comparison(steps, totals, found, undetermined)
+    return replace(comparison, undetermined=undetermined)
 
 
 def _step_distances(
@@ -129,7 +133,8 @@ def _step_distances(
 def _total_distances(actual: Trace, reference: Trace, moves: Sequence[Trace]) -> dict[str, float]:
     """Distance of each total, as that of a tensor with one step.
 
-    A total gradient is a sum over steps, so its unit has the terms of all steps.
+    A total gradient is a sum over steps: its unit has the terms of all steps, times the root of the
+    batch size, which is stricter than the root of the number of all terms.
     """
     result = {}
     for name, expected in reference.totals.items():
@@ -156,7 +161,7 @@ def _common(actual: Trace, reference: Trace, partial: bool) -> Trace:
 
 
 def _is_undetermined(name: str, t: int, reference: Trace, moves: Sequence[Trace]) -> bool:
-    """Whether noise moves an argument of a nonlinear function by as much as its width.
+    """Whether noise moves an argument of a nonlinear function by more than a K-th of its width.
 
     The width of sigmoid, tanh and softmax is 1. K units of noise must stay below it, so that what
     correct results differ by is the first-order response that the twins measure; and so must the
@@ -205,14 +210,14 @@ def noise_moves(
     """How far every tensor of each noisy twin is from the exact run.
 
     These are differences with their sign, divided by the amplitude of the noise: what noise of one
-    roundoff would do.
+    to two roundoffs would do.
 
     Args:
         problem: the inputs, float32 or float64.
         seed: of the noise.
         twins: how many of them.
         exact: `torch_trace` of the problem in float64, where it is at hand.
-        first: the number of the first twin, to have more of them.
+        first: index of the first twin, where earlier ones were made before.
     """
     if exact is None:
         exact = torch_trace(in_dtype(problem, np.float64))
