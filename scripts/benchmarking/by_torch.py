@@ -49,7 +49,7 @@ def whole_sequence(lstm: nn.LSTM, lengths: torch.Tensor, w: Workload) -> Unroll:
 
 
 def cells_unrolled(cell: nn.LSTMCell, lengths: torch.Tensor, w: Workload) -> Unroll:
-    """nn.LSTMCell step by step."""
+    """nn.LSTMCell called step by step, on the sequences that last."""
     alive = [int((lengths > t).sum()) for t in range(w.T)]
 
     def unroll(x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -60,7 +60,10 @@ def cells_unrolled(cell: nn.LSTMCell, lengths: torch.Tensor, w: Workload) -> Unr
             if n < len(h):
                 ended.append((h[n:], c[n:]))
             h, c = cell(x_t[:n], (h[:n], c[:n]))
-            outputs.append(functional.pad(h, (0, 0, 0, w.N - n)) if n < w.N else h)
+            y = h
+            if n < w.N:
+                y = functional.pad(h, (0, 0, 0, w.N - n))
+            outputs.append(y)
         ended.append((h, c))
         h_n, c_n = (torch.cat(parts) for parts in zip(*reversed(ended), strict=True))
         return torch.stack(outputs), h_n, c_n

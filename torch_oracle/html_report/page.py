@@ -38,17 +38,26 @@ def page(verification: Verification, found: Diagnosis | AdapterError | None) -> 
     )
     layout = files("torch_oracle.html_report").joinpath("report.html").read_text("utf-8")
     result = telling(verification.results)
-    diagnosis = found if isinstance(found, Diagnosis) else None
-    comparison = None if result is None else result.comparison
+    diagnosis, refusal = None, ""
+    if isinstance(found, Diagnosis):
+        diagnosis = found
+    elif isinstance(found, AdapterError):
+        refusal = str(found)
+    case, rows, pictures = None, [], []
+    if result is not None:
+        case = result.case
+        if result.comparison is not None:
+            rows = heat_map(result.comparison)
+            pictures = list(curve_pictures(result.comparison))
     return environment.from_string(layout).render(
         v=verification,
         d=diagnosis,
-        refusal=str(found) if isinstance(found, AdapterError) else "",
+        refusal=refusal,
         fine=verification.passed and (diagnosis is None or diagnosis.status == "correct"),
         summary=summary(verification, diagnosis),
-        case=None if result is None else result.case,
-        rows=[] if comparison is None else heat_map(comparison),
-        pictures=[] if comparison is None else list(curve_pictures(comparison)),
+        case=case,
+        rows=rows,
+        pictures=pictures,
         legend=heat_map_legend(),
         run=run_facts(verification),
         words=diagnosis_report,
@@ -76,16 +85,21 @@ def summary(verification: Verification, diagnosis: Diagnosis | None) -> str:
     complaints = [result for result in results if result.complaint is not None]
     if complaints:
         parts.append(f"{len(complaints)} of {n} cases were not run as they should")
-    explanation = "" if diagnosis is None else _explanation(diagnosis)
+    explanation = ""
+    if diagnosis is not None:
+        explanation = _explanation(diagnosis)
     return f"Wrong: {', and '.join(parts)}{explanation}."
 
 
 def _explanation(diagnosis: Diagnosis) -> str:
     n = len(diagnosis.findings)
+    if n == 0 and diagnosis.status == "unknown":
+        return "; no known fault explains it"
     if n == 0:
-        return "; no known fault explains it" if diagnosis.status == "unknown" else ""
+        return ""
     faults = "1 known fault explains" if n == 1 else f"{n} known faults explain"
-    return f"; {faults} {'all' if diagnosis.status == 'explained' else 'part'} of it"
+    how_much = "all" if diagnosis.status == "explained" else "part"
+    return f"; {faults} {how_much} of it"
 
 
 def telling(results: Sequence[CaseResult]) -> CaseResult | None:

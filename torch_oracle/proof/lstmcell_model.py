@@ -67,8 +67,10 @@ class LSTMCellModel(nn.Module):
         lengths = torch.from_numpy(batch.lengths)
         V, H = self.projection.weight.shape
         x = functional.one_hot(inputs, V).to(self.projection.weight.dtype)
-        zeros = x.new_zeros(len(self.cells), len(lengths), H)
-        h, c = (list(s) for s in (state if state is not None else (zeros, zeros)))
+        if state is None:
+            zeros = x.new_zeros(len(self.cells), len(lengths), H)
+            state = zeros, zeros
+        h, c = list(state[0]), list(state[1])
         losses = []
         for t in range(len(inputs)):
             alive, y = lengths > t, x[t]

@@ -68,7 +68,9 @@ def run_lstm(
     """
     batch_first, T = bool(getattr(module, "batch_first", False)), len(x)
     leaves = [torch.from_numpy(a).requires_grad_() for a in (x, h0, c0)]
-    given = leaves[0].transpose(0, 1) if batch_first else leaves[0]
+    given = leaves[0]
+    if batch_first:
+        given = given.transpose(0, 1)
     if lengths is None or bool((lengths == T).all()):
         y, (h_n, c_n) = module(given, (leaves[1], leaves[2]))
     else:
@@ -77,7 +79,8 @@ def run_lstm(
         )
         y, (h_n, c_n) = module(packed, (leaves[1], leaves[2]))
         y, _ = pad_packed_sequence(y, batch_first, total_length=T)
-    y = y.transpose(0, 1) if batch_first else y
+    if batch_first:
+        y = y.transpose(0, 1)
     cotangents = [torch.from_numpy(d) for d in (dy, dh_n, dc_n)]
     torch.autograd.backward([y, h_n, c_n], cotangents)
     result = {"y": y, "h_n": h_n, "c_n": c_n}

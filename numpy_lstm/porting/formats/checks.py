@@ -43,8 +43,9 @@ def check_is_file(path: Path, what: str) -> None:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        reason = "no such file" if missing else getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            reason = "no such file"
         raise InputError(f"{path}: {reason}; expected {what}") from error
     if not regular:
         raise InputError(f"{path}: not a regular file; expected {what}")
@@ -64,7 +65,9 @@ def check_declared(path: Path, declared: int, file_bytes: int | None = None) -> 
 
     Trained weights hardly shrink when compressed, so that nothing honest comes near.
     """
-    size = path.stat().st_size if file_bytes is None else file_bytes
+    size = file_bytes
+    if size is None:
+        size = path.stat().st_size
     allowed = (64 << 20) + 100 * size
     if declared > allowed:
         raise InputError(

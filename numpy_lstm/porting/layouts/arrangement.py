@@ -224,7 +224,9 @@ def _part(model: CanonicalLSTM, layout: Layout, holds: str, k: int) -> np.ndarra
         return None if states is None else states[k]
     if holds in COMPOSED:
         parts = [_part(model, layout, name, k) for name in COMPOSED[holds]]
-        return _joined(parts, np.stack if holds == "b_pair" else _side_by_side)
+        if holds == "b_pair":
+            return _joined(parts, np.stack)
+        return _joined(parts, _side_by_side)
     array = model.parameters.get(CANONICAL_NAMES[holds] + model.config.suffixes[k])
     if array is None or holds == "W_hr":
         return array

@@ -52,8 +52,10 @@ def run_as_placed(
             k = layer * lstm.directions + direction
             h, c = h0[k], c0[k]
             y = np.empty((len(x), *h.shape), x.dtype)
-            steps = range(len(x))
-            for t in reversed(steps) if direction else steps:
+            steps = list(range(len(x)))
+            if direction:
+                steps.reverse()
+            for t in steps:
                 h, c = cell(x[t], h, c)
                 y[t] = h
             outputs.append(y)

@@ -34,11 +34,10 @@ def select_lstm(path: Path, found: list[FoundLSTM], options: ReadOptions) -> Fou
             )
     if len(selected) > 1:
         broken = listed([repr(each.label) for each in found if each.best.misfit])
-        raise OptionError(
-            f"{path}: {len(selected)} LSTMs: choose one with ",
-            "select",
-            f" from {labels} (not whole: {broken})" if broken else f" from {labels}",
-        )
+        choices = f" from {labels}"
+        if broken:
+            choices += f" (not whole: {broken})"
+        raise OptionError(f"{path}: {len(selected)} LSTMs: choose one with ", "select", choices)
     (lstm,) = selected
     if lstm.ambiguous:
         raise _ambiguous(path, lstm)
@@ -49,7 +48,9 @@ def _ambiguous(path: Path, found: FoundLSTM) -> OptionError:
     """The error for an LSTM that can be read in several ways."""
     keys = " or ".join(dict.fromkeys(r.lstm.layout.key for r in found.equally_likely))
     tensors_explained_by_name = found.best.evidence[0]
-    after = "" if tensors_explained_by_name else ", and give the tensors that layout's names"
+    after = ""
+    if not tensors_explained_by_name:
+        after = ", and give the tensors that layout's names"
     return OptionError(
         f"{path}: its tensors can be read in several ways, as {keys}; say which with ",
         "layout",

@@ -29,9 +29,10 @@ def keras_weights(lstm: PlacedLSTM) -> bytes:
     """
     if lstm.layout.key != "keras":
         raise InputError(f".weights.h5: expected the layout keras, got {lstm.layout.key}")
-    kind = "bidirectional" if lstm.directions == 2 else "lstm"
-    sides = ("",) if lstm.directions == 1 else ("forward_layer/", "backward_layer/")
-    groups = [f"layers/{kind}_{k}" if k else f"layers/{kind}" for k in range(lstm.num_layers)]
+    kind, sides = "lstm", ("",)
+    if lstm.directions == 2:
+        kind, sides = "bidirectional", ("forward_layer/", "backward_layer/")
+    groups = [f"layers/{kind}", *(f"layers/{kind}_{k}" for k in range(1, lstm.num_layers))]
     datasets, attributes = {}, {"vars": {"name": "sequential"}}
     for group, name in zip(groups, _layer_names(lstm), strict=True):
         attributes[f"{group}/vars"] = {"name": name}
