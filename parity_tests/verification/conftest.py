@@ -12,3 +12,9 @@ def few_cases(monkeypatch):
     For tests whose claim does not depend on how many cases there are.
     """
     monkeypatch.setattr(cases, "QUICK", tuple(cases.QUICK[k] for k in (0, 8, 11)))
+
+
+@pytest.fixture
+def one_case(monkeypatch):
+    """The smallest case and, beside it, the loud one of the same size."""
+    monkeypatch.setattr(cases, "QUICK", cases.QUICK[:1])

@@ -12,16 +12,9 @@ from numpy_lstm.errors import InputError
 from parity_tests.support import handwritten
 from torch_oracle import assert_correct, diagnose, verify
 from torch_oracle.adapters import adapter_of
-from torch_oracle.verification import cases
 from torch_oracle.verification.outputs import AdapterError
 
 pytestmark = pytest.mark.usefixtures("without_type_checks", "one_case")
-
-
-@pytest.fixture
-def one_case(monkeypatch):
-    """The smallest case and, beside it, the loud one of the same size."""
-    monkeypatch.setattr(cases, "QUICK", cases.QUICK[:1])
 
 
 class MyLSTM(torch.nn.LSTM):

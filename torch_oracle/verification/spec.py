@@ -106,3 +106,21 @@ def _import_module(spec: str, module_name: str) -> ModuleType:
         raise InputError(
             f"{spec}: importing {module_name} raises {describe_error(error)}"
         ) from error
+
+
+def place_of(spec: str) -> tuple[Path, int | None]:
+    """The file of the module that a spec names, and the line where the function in it begins.
+
+    Args:
+        spec: of an object that `import_object` finds. The line of what is no function, or stands in
+            another file, is None.
+    """
+    found = inspect.unwrap(import_object(spec))
+    module_spec = spec.rpartition(":")[0]
+    path = Path(module_spec).resolve()
+    if module_spec in sys.modules:
+        path = Path(sys.modules[module_spec].__file__ or path)
+    line = None
+    if inspect.isfunction(found) and Path(found.__code__.co_filename) == path:
+        line = found.__code__.co_firstlineno
+    return path, line
