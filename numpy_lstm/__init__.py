@@ -1,47 +1,24 @@
-"""A hand-written NumPy LSTM language model, proven against PyTorch (see README.md)."""
+"""A hand-written NumPy LSTM language model, proven against PyTorch (see README.md).
 
-from numpy_lstm.config import LSTM
-from numpy_lstm.errors import InputError
-from numpy_lstm.fast.stepping import LSTMCell, LSTMStepper
-from numpy_lstm.initialization import init_language_model, init_lstm
-from numpy_lstm.language_model import (
-    LanguageModel,
-    language_model_backward,
-    language_model_forward,
-    predict,
-)
-from numpy_lstm.lstm import dropout_masks, lstm_backward, lstm_forward
-from numpy_lstm.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from numpy_lstm.training.loop import Recipe, evaluate, train
-from numpy_lstm.training.optimizers import SGD, Adam, AdamW
-from numpy_lstm.training.sampling import generate
-from numpy_lstm.training.vocabulary import Vocabulary
+The public names are those of `numpy_lstm.api`. They are loaded when the first of them is used, so
+that a command answers at once, and Ctrl-C does not meet half an import.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "LSTM",
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Checkpoint",
-    "InputError",
-    "LSTMCell",
-    "LSTMStepper",
-    "LanguageModel",
-    "Recipe",
-    "Vocabulary",
-    "dropout_masks",
-    "evaluate",
-    "generate",
-    "init_language_model",
-    "init_lstm",
-    "language_model_backward",
-    "language_model_forward",
-    "load_checkpoint",
-    "lstm_backward",
-    "lstm_forward",
-    "predict",
-    "save_checkpoint",
-    "train",
-]
+if TYPE_CHECKING:
+    from numpy_lstm.api import *  # noqa: F403
+else:
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        api = import_module("numpy_lstm.api")
+        if name == "__all__" or name in api.__all__:
+            return getattr(api, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from numpy_lstm import cell as torch_cell
-from numpy_lstm import variants
+import numpy_lstm.cell as torch_cell
+import numpy_lstm.variants as variants
 from numpy_lstm.errors import InputError, Shape, check_positive
 
 Parameters = Mapping[str, np.ndarray]

@@ -84,6 +84,7 @@ ORDER = [
     "initialization",
     "porting",
     "training",
+    "api",
     "commands",
     "__main__",
 ]
@@ -132,13 +133,22 @@ def test_imports_within_numpy_lstm_go_one_way():
     assert wrong == []
 
 
-def test_import_numpy_lstm_loads_neither_porting_nor_the_curves():
-    probe = "import sys, numpy_lstm; print([m for m in sys.modules if m.startswith('numpy_lstm.')])"
-    command = [sys.executable, "-c", probe]
-    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def printed_by(program: str) -> str:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_import_numpy_lstm_loads_neither_porting_nor_the_curves_nor_scipy():
+    loaded = printed_by("import sys; from numpy_lstm import LSTM; print(list(sys.modules))")
     assert "numpy_lstm.lstm" in loaded
-    assert "porting" not in loaded
-    assert "curves" not in loaded
+    for absent in ("porting", "curves", "scipy", "jaxtyping", "matplotlib"):
+        assert absent not in loaded
+
+
+def test_import_numpy_lstm_alone_loads_not_even_numpy():
+    assert printed_by("import sys, numpy_lstm; print('numpy' in sys.modules)") == "False\n"
+    assert "LSTM" in printed_by("import numpy_lstm; print(dir(numpy_lstm))")
+    assert "lstm_forward" in printed_by("from numpy_lstm import *; print(dir())")
 
 
 REFERENCE = ("arithmetic", "torch_cells", "torch_trace", "lstmcell_model", "nn_lstm", "trace")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import scipy.sparse
 
 from numpy_lstm.fast.packing import Packing
 from numpy_lstm.fast.recurrence import ForwardWeights, LayerWeights, advance, backward_weights
@@ -206,6 +205,8 @@ def _input_weight_gradient(weights: LayerWeights, x: np.ndarray, da: np.ndarray)
     """dW_ih of (13). For one-hot x the sum runs over the tokens of each symbol."""
     if x.dtype.kind not in "iu":
         return da @ x
+    from scipy.sparse import csr_array  # takes longer to import than NumPy
+
     entries = np.ones(len(x), da.dtype), x, np.arange(len(x) + 1)
-    one_hot = scipy.sparse.csr_array(entries, shape=(len(x), weights.W_ih.shape[1]))
+    one_hot = csr_array(entries, shape=(len(x), weights.W_ih.shape[1]))
     return np.ascontiguousarray(cast(np.ndarray, one_hot.T @ da.T).T)
