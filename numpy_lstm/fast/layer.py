@@ -124,8 +124,7 @@ def layer_backward(
         keep_steps: whether the gradients of every step are kept, for inspection.
     """
     weights, packing = cache.weights, cache.packing
-    transposed = backward_weights(weights)
-    forward_weights = None
+    transposed, forward_weights = backward_weights(weights), None
     if isinstance(cache.segments[0], SegmentCheckpoint):
         forward_weights = ForwardWeights(weights)
     M, dtype = len(dy), dy.dtype
@@ -133,11 +132,8 @@ def layer_backward(
     if need_dx:
         dx = np.empty((M, weights.W_ih.shape[1]), dtype)
     if keep_steps:
-        step_gradients = StepGradients(
-            dh=np.empty_like(dy),
-            dc=np.empty((M, dc_n.shape[1]), dtype),
-            da=np.empty((M, len(weights.b)), dtype),
-        )
+        dc, da = np.empty((M, dc_n.shape[1]), dtype), np.empty((M, len(weights.b)), dtype)
+        step_gradients = StepGradients(np.empty_like(dy), dc, da)
     carries = (
         dh_n[:0].T.copy(),
         dc_n[:0].T.copy(),
@@ -152,9 +148,8 @@ def layer_backward(
         )
         for name, gradient in weight_gradients(cache, segment, da, dh).items():
             if name in totals:
-                totals[name] += gradient
-            else:
-                totals[name] = gradient
+                gradient += totals[name]
+            totals[name] = gradient
         if dx is not None:
             np.matmul(da.T, weights.W_ih, out=dx[packing.rows(segment.steps)])  # (14)
     dh0, dc0 = carries

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from numpy_lstm.config import LSTM
 from torch_oracle.proof.arithmetic import Arithmetic, Tensors
 
 EPSILON = 1e-12
@@ -119,3 +120,18 @@ TORCH_CELLS: dict[str, TorchCell] = {
     "layer_norm": layer_norm,
 }
 """By the name of the variant."""
+
+
+def torch_cell_of(config: LSTM) -> TorchCell:
+    """The cell of a configuration, by torch's single operations.
+
+    Raises:
+        ValueError: a variant of one's own, of which torch has no version.
+    """
+    if config.variant is None:
+        return lstm_cell
+    if isinstance(config.variant, str) and config.variant in TORCH_CELLS:
+        return TORCH_CELLS[config.variant]
+    raise ValueError(
+        f"variant {config.variant!r}: torch has no version of it; give one as torch_trace(cell=...)"
+    )

@@ -11,7 +11,7 @@ from torch.nn import functional
 from numpy_lstm.config import LSTM
 from numpy_lstm.roundoff import Noise
 from torch_oracle.proof.arithmetic import Arithmetic, Exact, Kernel, Noisy, Tensors
-from torch_oracle.proof.torch_cells import TORCH_CELLS, TorchCell, lstm_cell
+from torch_oracle.proof.torch_cells import TorchCell, lstm_cell, torch_cell_of
 from torch_oracle.proof.trace import Problem, Trace, contribution, label, moved
 
 BIASES = ("bias", "bias_ih", "bias_hh")
@@ -40,7 +40,7 @@ def torch_trace(
         problem = moved(problem, noise)
     arithmetic = Exact() if noise is None else Noisy(noise)
     if cell is None:
-        cell = _cell_of(problem.lstm)
+        cell = torch_cell_of(problem.lstm)
     leaves = {name: _leaf(array) for name, array in problem.parameters.items()}
     h0, c0, x = _leaf(problem.h0), _leaf(problem.c0), _inputs(problem)
     alive = torch.from_numpy(problem.alive)
@@ -98,17 +98,6 @@ def _run_layers(
         if problem.masks and layer + 1 < config.num_layers:
             y = y * torch.from_numpy(problem.masks[layer])
     return y, directions
-
-
-def _cell_of(config: LSTM) -> TorchCell:
-    """torch's single operations for this configuration."""
-    if config.variant is None:
-        return lstm_cell
-    if isinstance(config.variant, str) and config.variant in TORCH_CELLS:
-        return TORCH_CELLS[config.variant]
-    raise ValueError(
-        f"variant {config.variant!r}: torch has no version of it; give one as torch_trace(cell=...)"
-    )
 
 
 def _weights_of(leaves: Tensors, prefix: str, suffix: str) -> dict[str, tuple[str, torch.Tensor]]:
@@ -191,19 +180,18 @@ class _Direction:
             torch.stack([record[name].detach() for record in self._records]), self._alive
         )
 
-    def _gradients(self, name: str) -> torch.Tensor:
-        return torch.stack([gradient(record[name]) for record in self._records])
-
     def steps(self) -> Tensors:
         """Every quantity under its name, in the order of computation, zero at padding."""
         steps = {}
         for name in (*self._config.step_values, "h"):
             steps[name + self._label] = self._values(name)
         for name in ("dh", *self._config.step_gradients):
-            steps[name + self._label] = _zero_at_padding(self._gradients(name[1:]), self._alive)
+            steps[name + self._label] = _zero_at_padding(
+                _step_gradients(self._records, name[1:]), self._alive
+            )
         steps["dx" + self._label] = _zero_at_padding(gradient(self._x), self._alive)
         for base, name in self._names.items():
-            steps[contribution(name)] = self._gradients(base)
+            steps[contribution(name)] = _step_gradients(self._records, base)
         return steps
 
     def magnitudes(self) -> Tensors:
@@ -211,13 +199,13 @@ class _Direction:
 
         A term is the product of a gradient and an input, of one sequence.
         """
-        dz = _zero_at_padding(self._gradients("z"), self._alive).abs()
+        dz = _zero_at_padding(_step_gradients(self._records, "z"), self._alive).abs()
         h_prev = torch.cat([self._h0.detach()[None], self._values("h")[:-1]])
         sums: Tensors = {name: dz.sum(dim=1) for name in BIASES}
         sums["weight_ih"] = dz.transpose(1, 2) @ self._x.detach().abs()
         sums["weight_hh"] = dz.transpose(1, 2) @ h_prev.abs()
         if "weight_hr" in self._leaves:
-            dh = _zero_at_padding(self._gradients("h"), self._alive).abs()
+            dh = _zero_at_padding(_step_gradients(self._records, "h"), self._alive).abs()
             sums["weight_hr"] = dh.transpose(1, 2) @ self._values("m").abs()
         for base in self._copies[0]:
             terms = torch.stack([gradient(copies[base]) for copies in self._copies])
@@ -247,9 +235,6 @@ class _Head:
             self._records.append(w | {"logits": logits, "loss": loss})
         return torch.stack([record["loss"] for record in self._records])
 
-    def _gradients(self, name: str) -> torch.Tensor:
-        return torch.stack([gradient(record[name]) for record in self._records])
-
     def steps(self, alive: torch.Tensor) -> Tensors:
         """As `_Direction.steps`; nothing where there is no language model."""
         if not self._records:
@@ -258,16 +243,16 @@ class _Head:
         for name in ("logits", "loss"):
             values = torch.stack([record[name].detach() for record in self._records])
             steps[name] = _zero_at_padding(values, alive)
-        steps["dlogits"] = _zero_at_padding(self._gradients("logits"), alive)
+        steps["dlogits"] = _zero_at_padding(_step_gradients(self._records, "logits"), alive)
         for name in self._leaves:
-            steps[contribution(name)] = self._gradients(name)
+            steps[contribution(name)] = _step_gradients(self._records, name)
         return steps
 
     def magnitudes(self, alive: torch.Tensor) -> Tensors:
         """As `_Direction.magnitudes`; nothing where there is no language model."""
         if not self._records:
             return {}
-        dlogits = _zero_at_padding(self._gradients("logits"), alive).abs()
+        dlogits = _zero_at_padding(_step_gradients(self._records, "logits"), alive).abs()
         root = alive.shape[1] ** 0.5
         return {
             contribution("projection.weight"): dlogits.transpose(1, 2) @ self._y.abs() * root,
@@ -290,6 +275,10 @@ def _inputs(problem: Problem) -> torch.Tensor:
 
 def _leaf(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).detach().requires_grad_()
+
+
+def _step_gradients(records: list[Tensors], name: str) -> torch.Tensor:
+    return torch.stack([gradient(record[name]) for record in records])
 
 
 def gradient(tensor: torch.Tensor) -> torch.Tensor:
