@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python >= 3.11, git and make; the rest they install in .venv.
+# `make demo` and `make test` need Python >= 3.11, git and make. Each installs in .venv what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 # One BLAS thread per process: the models are small, and the results do not depend on the machine.
@@ -13,8 +13,8 @@ export MALLOC_MMAP_THRESHOLD_ := 33554432
 
 .PHONY: demo test lint proof mutants reproduce clean
 
-demo: .venv/installed
-	$(BIN)/python -m torch_oracle lockstep counting --out runs/demo --overwrite
+demo: .venv/demo-installed
+	$(BIN)/lstm-oracle lockstep counting --out runs/demo --overwrite
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal -q
@@ -48,9 +48,22 @@ mutants: .venv/installed
 reproduce: .venv/installed
 	$(BIN)/python scripts/reproduce.py --overwrite
 
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+# Everything that tests and lint need; it holds what the demo needs.
+.venv/installed: .venv/made pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch .venv/demo-installed $@
+
+.venv/demo-installed: .venv/made pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[verify,train]'
+	touch $@
+
+IS_RIGHT := 'import sys; sys.exit(sys.version_info < (3, 11))'
+# The environment; one that a Python before 3.11 has made is replaced.
+.venv/made:
+	@$(PYTHON) -c $(IS_RIGHT) 2> /dev/null || { echo >&2 "error: $(PYTHON) is no Python 3.11 or newer;" \
+		"name one, as in: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(BIN)/python -c $(IS_RIGHT) 2> /dev/null || rm -rf .venv
+	$(PYTHON) -m venv .venv
 	touch $@
 
 clean:

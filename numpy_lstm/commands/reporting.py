@@ -108,7 +108,7 @@ def _sentence(error: Exception, extra: str) -> str | None:
         return None if package is None else str(MissingPackage(package, extra=extra))
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}); ask for something smaller"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename or 'standard output'}: cannot be used ({error.strerror})"
     return None
 

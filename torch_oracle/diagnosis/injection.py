@@ -10,6 +10,8 @@ from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
+from numpy_lstm.errors import InputError
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -52,7 +54,13 @@ def injected(edits: Sequence[Edit]) -> Iterator[None]:
 @cache
 def _source(function: FunctionType) -> str:
     """The function's source without its docstring, in which the equations stand once more."""
-    source = textwrap.dedent(inspect.getsource(function))
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+    except OSError as error:
+        raise InputError(
+            f"the diagnosis plants faults into the source text of {function.__module__}, which is"
+            " not installed; install numpy-lstm with its .py files"
+        ) from error
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.FunctionDef)
     if ast.get_docstring(definition) is None:
