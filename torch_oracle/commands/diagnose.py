@@ -17,10 +17,12 @@ from torch_oracle.commands.judging import (
     check_folders,
     diagnosed,
     one_thread,
+    reported,
     write,
     write_json,
 )
 from torch_oracle.diagnosis.terminal import diagnosis_json, print_diagnosis
+from torch_oracle.verification.adapters import Adapter
 from torch_oracle.verification.loading import load
 from torch_oracle.verification.outputs import AdapterError
 from torch_oracle.verification.terminal import print_line
@@ -34,7 +36,8 @@ class Diagnose:
     """Say which known faults explain what the adapter gets wrong, and how to mend them."""
 
     spec: tyro.conf.Positional[str]
-    """package.module:name of an adapter, or of a torch.nn.Module; see torch_oracle/adapters.py."""
+    """package.module:name or file.py:name of an adapter, or of a torch.nn.Module; see
+    torch_oracle/adapters.py."""
     json: Path | None = None
     """Write the diagnosis to this file."""
     html: Path | None = None
@@ -45,7 +48,11 @@ class Diagnose:
         check_folders(self.json, self.html)
         if self.html is not None:
             require("jinja2")
-        adapter, console = load(self.spec), Console()
+        with reported(self.spec, self.json):
+            adapter = load(self.spec)
+            return self._diagnose(adapter, Console())
+
+    def _diagnose(self, adapter: Adapter, console: Console) -> int:
         found = diagnosed(adapter, console)
         if isinstance(found, AdapterError):
             print_line(console, f"{adapter.name} {found}")

@@ -1,6 +1,8 @@
 """What the commands that judge an adapter have in common: one thread, and files for the result."""
 
 import json
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,38 @@ def check_folders(*files: Path | None) -> None:
             raise InputError(f"{file}: cannot be written (there is no folder {file.parent})")
         if file.is_dir():
             raise InputError(f"{file}: expected the name of a file, got that of a folder")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `InputError` now if a folder cannot be made, or is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: expected the name of a folder, got that of a file")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder}: cannot be made (there is no folder {folder.parent})")
+
+
+@contextmanager
+def reported(spec: str, json: Path | None, *, show_traceback: bool = False) -> Iterator[None]:
+    """What makes an adapter unusable is written as JSON too, and shown whole if asked for.
+
+    Args:
+        spec: the adapter's name.
+        json: the file for the result, if one is wanted.
+        show_traceback: whether to print the traceback of what its own code raised.
+    """
+    try:
+        yield
+    except InputError as error:
+        if show_traceback and error.__cause__ is not None:
+            print_traceback(error.__cause__)
+        if json is not None:
+            write_json(json, {"adapter": spec, "status": "unusable", "error": str(error)})
+        raise
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print the traceback of what an adapter raised."""
+    traceback.print_exception(error, file=sys.stderr)
 
 
 def write_json(file: Path, result: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from numpy_lstm.commands.usage import parse
 from numpy_lstm.errors import InputError
-from torch_oracle.commands.judging import check_folders, one_thread, write_json
+from torch_oracle.commands.judging import check_folders, one_thread, reported, write_json
 from torch_oracle.diagnosis.terminal import print_training_diagnosis
 from torch_oracle.training.adapter import TrainingAdapter
 from torch_oracle.training.diagnosis import diagnose_training
@@ -25,19 +25,21 @@ class Training:
     """Say which stage of a training program goes wrong first, and which known faults explain it."""
 
     spec: tyro.conf.Positional[str]
-    """package.module:name of a training adapter; see torch_oracle/training/adapter.py."""
+    """package.module:name or file.py:name of a training adapter; see
+    torch_oracle/training/adapter.py."""
     json: Path | None = None
     """Write the diagnosis to this file."""
 
     def run(self) -> int:
         """0 if nothing is wrong, 1 if something is."""
         check_folders(self.json)
-        function: TrainingAdapter = import_object(self.spec)
         console = Console()
-        if not callable(function):
-            raise InputError(f"{self.spec}: expected a function, got {function!r:.80}")
-        with console.status("training beside torch; at most about a minute"):
-            found = diagnose_training(function)
+        with reported(self.spec, self.json):
+            function: TrainingAdapter = import_object(self.spec)
+            if not callable(function):
+                raise InputError(f"{self.spec}: expected a function, got {function!r:.80}")
+            with console.status("training beside torch; at most about a minute"):
+                found = diagnose_training(function)
         print_training_diagnosis(self.spec, found, console)
         if self.json is not None:
             write_json(self.json, {"adapter": self.spec} | found.to_json())

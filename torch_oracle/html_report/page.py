@@ -10,11 +10,14 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from importlib.resources import files
 
+import numpy as np
+import torch
 from jinja2 import Environment, StrictUndefined
 
+import numpy_lstm
+from numpy_lstm.errors import InputError
 from numpy_lstm.roundoff import K
 from torch_oracle.diagnosis import terminal as diagnosis_report
 from torch_oracle.diagnosis.faults.catalogue import subject
@@ -26,7 +29,7 @@ from torch_oracle.verification.results import CaseResult, Verification, divergen
 from torch_oracle.verification.terminal import distance_text
 
 
-def page(verification: Verification, found: Diagnosis | AdapterError | None) -> str:
+def page(verification: Verification, found: Diagnosis | AdapterError | InputError | None) -> str:
     """The page.
 
     Args:
@@ -42,6 +45,8 @@ def page(verification: Verification, found: Diagnosis | AdapterError | None) -> 
     if isinstance(found, Diagnosis):
         diagnosis = found
     elif isinstance(found, AdapterError):
+        refusal = f"There is none, since on the problems of the diagnosis it {found}"
+    elif isinstance(found, InputError):
         refusal = str(found)
     case, rows, pictures = None, [], []
     if result is not None:
@@ -133,10 +138,12 @@ def run_facts(verification: Verification) -> dict[str, str]:
     """How the page came about: command, options, cases, versions."""
     options = {n: value for n, value in verification.options.items() if value is not None}
     return {
-        "command": shlex.join(["python", "-m", "torch_oracle", *sys.argv[1:]]),
+        "command": shlex.join(["lstm-oracle", *sys.argv[1:]]),
         "adapter": f"{verification.adapter}, {verification.form} form",
         "options": ", ".join(f"{name} = {value}" for name, value in options.items()),
         "cases": f"{len(verification.results)}, {verification.mode} mode",
-        **{name: version(name) for name in ("numpy-lstm", "numpy", "torch")},
+        "numpy-lstm": numpy_lstm.__version__,
+        "numpy": np.__version__,
+        "torch": torch.__version__,
         "python": platform.python_version(),
     }

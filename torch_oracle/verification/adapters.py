@@ -164,7 +164,7 @@ class Adapter:
     def call(self, problem: Problem) -> AdapterOutputs:
         """What `run` gives, with notes and the adapter's own names."""
         self._check_can_take(problem)
-        given = self._arguments(problem)
+        given = self.arguments(problem)
         arguments = {name: _copy(value) for name, value in given.items()}
         try:
             with np.errstate(all="ignore"):  # the numbers are judged, not the warnings
@@ -191,8 +191,8 @@ class Adapter:
         if "lengths" not in self.takes and (problem.lengths != T).any():
             raise InputError(f"problem: expected lengths of T = {T}; {self.name} takes none")
 
-    def _arguments(self, problem: Problem) -> dict[str, Any]:
-        """What the function is called with, in the shapes that it asks for."""
+    def arguments(self, problem: Problem) -> dict[str, Any]:
+        """What the function is called with, by name, in the shapes that it asks for."""
         values: dict[str, Any] = {"weights": problem.parameters, "lengths": problem.lengths}
         values |= {"tokens": problem.x, "targets": problem.targets}
         values |= {"x": problem.x, "dy": problem.dy}

@@ -6,9 +6,11 @@ from typing import Literal
 
 import numpy as np
 
+from numpy_lstm.errors import InputError
 from torch_oracle.proof.random_problems import Sizes, loud
 from torch_oracle.proof.trace import Problem
 from torch_oracle.verification.adapters import Adapter
+from torch_oracle.verification.messages import did_you_mean
 
 Mode = Literal["quick", "full"]
 QUICK: tuple[tuple[Sizes, str, float], ...] = (
@@ -87,3 +89,16 @@ def verification_cases(adapter: Adapter, mode: Mode = "quick") -> list[Case]:
         if len(cases) == len(QUICK):
             cases.append(replace(case, loud=True))
     return cases
+
+
+def case_of_name(adapter: Adapter, name: str) -> Case:
+    """The case of that name, of any mode.
+
+    Raises:
+        InputError: there is none.
+    """
+    cases = {case.name: case for case in verification_cases(adapter, "full")}
+    if name not in cases:
+        hint = did_you_mean(name, cases) or f"; expected one such as {next(iter(cases))}"
+        raise InputError(f"there is no case {name!r} for {adapter.name}{hint}", argument="case")
+    return cases[name]

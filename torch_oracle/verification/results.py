@@ -127,6 +127,7 @@ class Verification:
             "form": self.form,
             "options": self.options,
             "mode": self.mode,
+            "status": "passed" if self.passed else "failed",
             "passed": self.passed,
             "allowed": K,
             "worst": worst,

@@ -19,7 +19,9 @@ def print_verification(verification: Verification, console: Console) -> None:
         print_line(console, line)
     style = "green" if v.passed else "bold red"
     print_line(console, verdict(v), style)
-    if v.divergences:
+    if isinstance(v.cause, Exception):
+        print_line(console, "now run the same with --traceback to see where that was raised")
+    elif v.divergences:
         print_line(console, f"now run `lstm-oracle diagnose {v.adapter}` to see which fault it is")
 
 

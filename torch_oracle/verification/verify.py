@@ -1,7 +1,8 @@
 """Is someone's LSTM right? Random cases, each judged tensor by tensor by the rule K = 16."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -9,15 +10,45 @@ from torch_oracle.proof import compare
 from torch_oracle.proof.compare import Comparison
 from torch_oracle.proof.trace import Problem, Trace, in_dtype
 from torch_oracle.verification.adapters import COTANGENTS, OPTIONAL, Adapter
-from torch_oracle.verification.cases import Case, Mode, verification_cases
+from torch_oracle.verification.cases import Case, Mode, case_of_name, verification_cases
 from torch_oracle.verification.outputs import AdapterError, AdapterOutputs
 from torch_oracle.verification.results import CaseResult, Verification
+from torch_oracle.verification.watch import TimeIsUp, watched
 
 
-def verify(adapter: Adapter, mode: Mode = "quick") -> Verification:
-    """Judge an adapter by all cases of a mode."""
+def verify(
+    adapter: Adapter,
+    mode: Mode = "quick",
+    *,
+    case: str | None = None,
+    limit: float | None = None,
+    say: Callable[[str], Any] | None = None,
+) -> Verification:
+    """Judge an adapter by all cases of a mode.
+
+    Args:
+        adapter: the LSTM.
+        mode: which cases.
+        case: the name of the only one to run, of any mode; None for all.
+        limit: seconds that a case may take; after the first that takes longer no other is run.
+        say: is given a sentence about a case that takes long; see `watch`.
+
+    Raises:
+        InputError: there is no case of that name.
+    """
     cases = verification_cases(adapter, mode)
-    return collect(adapter, mode, [verify_case(adapter, case) for case in cases])
+    if case is not None:
+        cases = [case_of_name(adapter, case)]
+    results = []
+    for each in cases:
+        try:
+            with watched(f"{adapter.name} in case {each.name}", limit, say):
+                results.append(verify_case(adapter, each))
+        except TimeIsUp as error:
+            complaint = f"did not return within {limit:g} s; no other case was run"
+            results.append(CaseResult(each, None, complaint, cause=error))
+            break
+    return collect(adapter, mode, results)
 
 
 def verify_case(adapter: Adapter, case: Case) -> CaseResult:
