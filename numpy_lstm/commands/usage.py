@@ -8,7 +8,8 @@ import io
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -50,15 +51,15 @@ def parse(
         InputError: the command line makes no sense; says what is wrong and where help is.
         SystemExit: status 0, after `--help`.
     """
+    call = partial(tyro.cli, command, prog=program, description=description, args=arguments)
+    if {"-h", "--help"} & set(arguments):
+        return call(config=CONFIG)
     box = io.StringIO()
-    width = os.environ
-    if not {"-h", "--help"} & set(arguments):
-        width = os.environ | {"COLUMNS": "10000"}
+    frames = io.TextIOWrapper(io.BytesIO(), "utf-8")  # tyro asks standard output which to draw
+    wide = mock.patch.dict(os.environ, COLUMNS="10000")
     try:
-        with redirect_stderr(box), mock.patch.dict(os.environ, width):
-            return tyro.cli(
-                command, prog=program, description=description, args=arguments, config=CONFIG
-            )
+        with redirect_stderr(box), redirect_stdout(frames), wide:
+            return call(config=CONFIG)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -116,6 +117,8 @@ def _wrong_value(
         got = re.search(r"(?:base 10: |to float: |from )(.*?)\.?(?: Got errors:.*)?$", reason)
         if kind in KINDS and got is not None:
             return InputError(f"{option}: expected {KINDS[kind]}, got {got[1].strip('[]')}")
+        if kind in KINDS and reason.startswith("Exceeds the limit"):
+            return InputError(f"{option}: expected {KINDS[kind]} of at most 4,300 digits")
         return InputError(f"{option}: {reason}")
     argument, _, rest = reason.partition(": ")
     if argument in option_names(options):

@@ -3,6 +3,7 @@
 Exit status: 0 every verdict holds, 1 one does not, 2 unusable input.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,7 +14,7 @@ import tyro
 from numpy_lstm.commands import train
 from numpy_lstm.commands.reporting import errors_name_options
 from numpy_lstm.commands.usage import parse
-from numpy_lstm.errors import check_not_negative
+from numpy_lstm.errors import InputError, check_not_negative
 from torch_oracle.commands.lockstep_run import LockstepRun, Output
 
 
@@ -52,6 +53,11 @@ def main(program: str, arguments: Sequence[str]) -> int:
         command: Counting | CountingSeed | Text = parse(Command, program, __doc__, arguments, kinds)
         options = command.output
         check_not_negative(parity_every=options.parity_every, free_run_steps=options.free_run_steps)
+        if not 0 <= options.target_excess < math.inf:
+            raise InputError(
+                f"expected a finite number of at least 0, got {options.target_excess}",
+                argument="target_excess",
+            )
         task, folder = train.prepare(command)
         torch.set_num_threads(options.threads)
         return LockstepRun(command.experiment, task, folder, options).run(options.threads)
