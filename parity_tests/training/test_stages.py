@@ -367,7 +367,10 @@ def shared(weights, batches, recipe):
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        (nothing, "expected the parameters weights, batches, recipe, got weights, batches"),
+        (
+            nothing,
+            "expected the parameters weights, batches, recipe, and learning_rates if you like, got",
+        ),
         (raising, "sgd: the training adapter raises KeyError: 'gamma'"),
         (empty, "sgd: expected a list of 8 dicts, one for each batch, got 0 of them"),
         (misspelt, "sgd: step 0: got 'weight'; known are loss, gradients, clipped, weights"),

@@ -80,6 +80,13 @@ def print_training_diagnosis(name: str, diagnosis: TrainingDiagnosis, console: C
     unjudged = {stage for case in d.judgement.cases for stage in case.unjudged}
     if unjudged:
         print_line(console, f"\nnot judged, since not reported: {', '.join(sorted(unjudged))}")
+    by_reason: dict[str, list[str]] = {}
+    for case, reason in d.judgement.refused.items():
+        by_reason.setdefault(reason, []).append(case)
+    for reason, refused in by_reason.items():
+        print_line(
+            console, f"not tried, since the adapter refuses: {', '.join(refused)} ({reason})"
+        )
     for fault in d.inactive:
         print_line(console, f"could not be seen: {fault.id} (needs {fault.needs})")
 

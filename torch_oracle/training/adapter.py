@@ -4,7 +4,9 @@ A training adapter is a function of the user's that asks for `weights`, `batches
 name: the weights to start from under `LanguageModel`'s names, a list of batches
 (`numpy_lstm.training.batching.Batch`; all epochs, one after the other) and a recipe
 (`numpy_lstm.Recipe`), whose schedule is over the whole list. It trains on the batches in
-order and returns a list with one dict for each::
+order and returns a list with one dict for each. It may ask for `learning_rates` too: those of the
+steps, one a batch, as the schedule has them. A recipe or a model that the program does not have, it
+refuses with ``raise NotImplementedError("no AdamW")``, and it is judged by the others. ::
 
     {"weights": {...}, "loss": 1.6, "gradients": {...}, "clipped": {...}, "m": {...}, "v": {...}}
 
@@ -29,6 +31,8 @@ from numpy_lstm.training.optimizers import SGD, learning_rate
 from torch_oracle.training.cases import TrainingCase
 
 ARGUMENTS = ("weights", "batches", "recipe")
+LEARNING_RATES = "learning_rates"
+"""A fourth argument, which an adapter may ask for."""
 QUANTITIES = ("loss", "gradients", "clipped", "m", "v", "momentum", "weights")
 """What may be reported of a step, in the order of its computation."""
 
@@ -44,33 +48,76 @@ def moments(recipe: Recipe) -> tuple[str, ...]:
     return ("m", "v")
 
 
+class RecipeRefused(Exception):
+    """The adapter does not have a case's recipe or model; the text is its own."""
+
+
+def run_adapter_on(
+    function: TrainingAdapter, cases: Sequence[TrainingCase]
+) -> tuple[list[tuple[TrainingCase, list[Report]]], dict[str, str]]:
+    """What the adapter reports of the cases that it takes.
+
+    Returns:
+        ``runs, refused``: each case with its reports; and by the names of the others, why not.
+
+    Raises:
+        InputError: as of `run_adapter`; or the adapter takes no case.
+    """
+    runs: list[tuple[TrainingCase, list[Report]]] = []
+    refused: dict[str, str] = {}
+    for case in cases:
+        try:
+            runs.append((case, run_adapter(function, case)))
+        except RecipeRefused as error:
+            refused[case.name] = str(error)
+    if not runs:
+        raise InputError(
+            "the training adapter refuses every recipe, so that nothing can be judged:"
+            f" {', '.join(f'{name} ({why})' for name, why in refused.items())}"
+        )
+    return runs, refused
+
+
 def run_adapter(function: TrainingAdapter, case: TrainingCase) -> list[Report]:
     """What the adapter reports of a case; it works on copies.
 
     Raises:
         InputError: the function asks for other arguments, raises, or returns something of another
             form than the module says.
+        RecipeRefused: it raises NotImplementedError.
     """
     try:
         names = tuple(inspect.signature(function).parameters)
     except (TypeError, ValueError) as error:
         raise InputError(f"training adapter: expected a function, {error}") from error
-    if sorted(names) != sorted(ARGUMENTS):
+    if sorted({*names} - {LEARNING_RATES}) != sorted(ARGUMENTS):
         raise InputError(
-            f"training adapter: expected the parameters {', '.join(ARGUMENTS)}, got"
-            f" {', '.join(names) or 'none'}"
+            f"training adapter: expected the parameters {', '.join(ARGUMENTS)}, and"
+            f" {LEARNING_RATES} if you like, got {', '.join(names) or 'none'}"
         )
     weights = {name: array.copy() for name, array in case.weights.items()}
     batches = [
         Batch(b.inputs.copy(), b.targets.copy(), b.lengths.copy(), b.continues)
         for b in case.batches
     ]
+    arguments: dict[str, Any] = {"weights": weights, "batches": batches, "recipe": case.recipe}
+    if LEARNING_RATES in names:
+        arguments[LEARNING_RATES] = list(learning_rates(case))
     try:
-        returned = function(weights=weights, batches=batches, recipe=case.recipe)
+        returned = function(**arguments)
+    except NotImplementedError as error:
+        raise RecipeRefused(str(error) or "not implemented") from error
     except (Exception, SystemExit) as error:
         kind = type(error).__name__
         raise InputError(f"{case.name}: the training adapter raises {kind}: {error}") from error
     return _reports(case, returned)
+
+
+def learning_rates(case: TrainingCase) -> Iterator[float]:
+    """The learning rate of each step of a case."""
+    recipe, count = case.recipe, len(case.batches)
+    for index in range(count):
+        yield learning_rate(recipe.schedule, recipe.optimizer.lr, index, count)
 
 
 def _reports(case: TrainingCase, returned: Any) -> list[Report]:

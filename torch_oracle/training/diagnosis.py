@@ -20,7 +20,13 @@ from torch_oracle.diagnosis.faults.catalogue import TRAINING_FAULTS
 from torch_oracle.diagnosis.faults.fault import TrainingFault, faulty
 from torch_oracle.diagnosis.injection import CannotEdit
 from torch_oracle.json_values import json_value
-from torch_oracle.training.adapter import QUANTITIES, Report, TrainingAdapter, replay, run_adapter
+from torch_oracle.training.adapter import (
+    QUANTITIES,
+    Report,
+    TrainingAdapter,
+    replay,
+    run_adapter_on,
+)
 from torch_oracle.training.cases import TrainingCase, training_cases
 from torch_oracle.training.stages import STAGES, TrainingJudgement, judge_training_case
 
@@ -105,8 +111,8 @@ def diagnose_training(
     """
     if cases is None:
         cases = training_cases()
-    runs = [(case, run_adapter(function, case)) for case in cases]
-    judgement = TrainingJudgement(tuple(judge_training_case(*run) for run in runs))
+    runs, refused = run_adapter_on(function, cases)
+    judgement = TrainingJudgement(tuple(judge_training_case(*run) for run in runs), refused)
     inactive = tuple(fault for fault in TRAINING_FAULTS if not _visible(fault, runs))
     before = _largest_distance((), runs)
     if judgement.first is None:

@@ -9,7 +9,7 @@ stage that goes wrong is named, and what was right before it is not blamed. The 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from numpy_lstm.roundoff import K, distances
 from torch_oracle.json_values import json_value
 from torch_oracle.proof.compare import TWINS
-from torch_oracle.training.adapter import Report, TrainingAdapter, moments, run_adapter
+from torch_oracle.training.adapter import Report, TrainingAdapter, moments, run_adapter_on
 from torch_oracle.training.cases import TrainingCase, training_cases
 from torch_oracle.training.torch_steps import ExpectedStep, TorchSteps, tensor_name
 
@@ -82,6 +82,8 @@ class TrainingJudgement:
     """The judgement on all runs of one training program."""
 
     cases: tuple[CaseJudgement, ...]
+    refused: dict[str, str] = field(default_factory=dict)
+    """The runs that the program does not take, by name, and why."""
 
     @property
     def first(self) -> StageDivergence | None:
@@ -95,7 +97,8 @@ class TrainingJudgement:
 
     def to_json(self) -> dict[str, Any]:
         """The judgement as JSON has it; a distance that is not finite becomes a string."""
-        return {"passed": self.passed, "cases": [json_value(asdict(case)) for case in self.cases]}
+        cases = [json_value(asdict(case)) for case in self.cases]
+        return {"passed": self.passed, "refused": self.refused, "cases": cases}
 
 
 def judge_training(
@@ -112,8 +115,8 @@ def judge_training(
     """
     if cases is None:
         cases = training_cases()
-    judged = [judge_training_case(case, run_adapter(function, case)) for case in cases]
-    return TrainingJudgement(tuple(judged))
+    runs, refused = run_adapter_on(function, cases)
+    return TrainingJudgement(tuple(judge_training_case(*run) for run in runs), refused)
 
 
 def judge_training_case(case: TrainingCase, reports: Sequence[Report]) -> CaseJudgement:

@@ -68,8 +68,8 @@ def distance_text(distance: float) -> str:
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
-    """Print text as it is, in one line; its brackets are not markup."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
+    """Print text as it is, in one line; its brackets are not markup, and `:train:` is no emoji."""
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True, style=style)
 
 
 def _distance_table(verification: Verification) -> Table:
