@@ -3,31 +3,19 @@
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 
 from numpy_lstm.commands.reporting import one_line_errors
 
-
-@dataclass(frozen=True)
-class Subcommand:
-    """A row of a program's table.
-
-    Args:
-        module: whose function ``main(program, arguments)`` carries it out.
-        summary: what it does, in one line.
-        extra: the extra of numpy-lstm that installs what it imports.
-    """
-
-    module: str
-    summary: str
-    extra: str
+Table = Mapping[str, tuple[str, str, str]]
+"""Subcommands by name: the module whose ``main(program, arguments)`` carries it out; what it does,
+in one line; and the extra of numpy-lstm that installs what it imports."""
 
 
 def run_program(
     program: str,
     description: str,
-    table: Mapping[str, Subcommand],
+    table: Table,
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Run a program's command line.
@@ -56,12 +44,12 @@ def run_program(
 
             print(f"{program} {__version__}")
             return 0
-        subcommand = _find(program, table, name)
-        with one_line_errors(extra=subcommand.extra):
-            return import_module(subcommand.module).main(f"{program} {name}", given[1:])
+        module, _, extra = _find(program, table, name)
+        with one_line_errors(extra=extra):
+            return import_module(module).main(f"{program} {name}", given[1:])
 
 
-def _find(program: str, table: Mapping[str, Subcommand], name: str) -> Subcommand:
+def _find(program: str, table: Table, name: str) -> tuple[str, str, str]:
     """The subcommand of a name.
 
     Raises:
@@ -83,9 +71,9 @@ def _find(program: str, table: Mapping[str, Subcommand], name: str) -> Subcomman
     )
 
 
-def _help(program: str, description: str, table: Mapping[str, Subcommand]) -> str:
+def _help(program: str, description: str, table: Table) -> str:
     width = max(len(name) for name in table)
     lines = [f"usage: {program} COMMAND ... (or --version)", "", description, "", "commands:"]
-    lines += [f"  {name:{width}}  {row.summary}" for name, row in table.items()]
+    lines += [f"  {name:{width}}  {summary}" for name, (_, summary, _) in table.items()]
     lines += ["", f"{program} COMMAND --help says what a command takes."]
     return "\n".join(lines) + "\n"

@@ -151,3 +151,39 @@ def test_streams_that_are_closed_or_poor_change_no_word(redirection, folder):
     assert result.stdout + result.stderr == (
         "error: --dtype: expected one of float32, float64, got '\\xe9'\n"
     )
+
+
+INTERRUPT = """
+import signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupting())
+from {package}.commands.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "module"),
+    [
+        ("numpy_lstm", "train counting", "dataclasses"),
+        ("numpy_lstm", "train counting", "numpy"),
+        ("numpy_lstm", "train counting", "tyro"),
+        ("numpy_lstm", "port layouts", "numpy_lstm.porting.convert"),
+        ("torch_oracle", "verify a:b", "torch"),
+    ],
+)
+def test_ctrl_c_in_the_middle_of_an_import_leaves_no_traceback(package, command, module, folder):
+    code = INTERRUPT.format(package=package, module=module)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True
+    )
+    # -2: Python ends itself by the signal where the interruption met code that was evaluated.
+    assert result.returncode in (130, -2)
+    assert (result.stdout, result.stderr) in [("", "interrupted\n"), ("", "")]
+    assert not (folder / "runs").exists()
