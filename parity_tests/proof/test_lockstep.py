@@ -265,6 +265,35 @@ def test_the_update_sees_the_moments():
     assert wrong[0]["m"] <= K
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw-float32", "momentum", "momentum-float32"])
+def test_a_moment_that_nearly_vanishes_raises_no_alarm(name):
+    """It has the rounding error of its terms, which cancel; a true error still shows."""
+    case = CASES[name]
+    optimizer = case.recipe.optimizer
+    step = list(steps_of(case))[-1]
+    clipped = {k: step.coefficients[k] * g for k, g in step.gradients.items()}
+    moment, decay, share = "momentum", getattr(optimizer, "momentum", 0.0), 1.0
+    if "m" in step.before.optimizer:
+        moment, decay, share = "m", optimizer.betas[0], 1 - optimizer.betas[0]
+    rng = np.random.default_rng(0)
+    opposite = {}
+    for k, g in clipped.items():
+        nearly_one = (1 + 1e-4 * rng.standard_normal(g.shape)).astype(g.dtype)
+        opposite[k] = -share / decay * g * nearly_one
+    state = {**step.before.optimizer, moment: opposite}
+    before = replace(step.before, optimizer=state)
+
+    def worst(error):
+        parameters, after = optimizer.update(before.parameters, clipped, state, step.lr)
+        by_another_formula = {k: decay * opposite[k] + share * g for k, g in clipped.items()}
+        after = {**after, moment: {k: (1 + error) * m for k, m in by_another_formula.items()}}
+        given = replace(step.after, parameters=parameters, optimizer=after)
+        return check_update(case.recipe, replace(step, before=before, after=given))[moment]
+
+    assert worst(0) <= K
+    assert worst(1e9 * np.finfo(case.weights["projection.bias"].dtype).eps) > K
+
+
 def test_a_late_training_bug_is_found_however_far_the_runs_have_parted():
     """From step 12 on; the update from our own state is judged at every step by the rule K."""
 
