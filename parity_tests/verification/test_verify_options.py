@@ -124,7 +124,8 @@ def test_a_failing_case_is_saved_with_a_script_that_runs_it(command, tmp_path):
     assert status == 1
     script = f"failing/{CASE}.py"
     assert f"the first failing case is in failing; run `python {script}`\n" in out
-    arrays = np.load(tmp_path / "failing" / f"{CASE}.npz")
+    with np.load(tmp_path / "failing" / f"{CASE}.npz") as archive:
+        arrays = dict(archive)
     assert arrays["arguments/x"].shape == (1, 2, 3)
     assert arrays["weights/weight_hh_l0"].shape == (16, 4)
     assert arrays["torch/dx"].shape == (1, 2, 3)
@@ -147,3 +148,14 @@ def test_what_cannot_be_is_refused_before_the_work(arguments, message, command):
     status, out, err = command("lstms_of_a_user.py:wrong", *arguments)
     assert (status, out) == (2, "")
     assert message in err
+
+
+def test_no_name_is_folded_at_80_columns(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = command("torch.nn:LSTM")
+    (row,) = [line for line in out.splitlines() if line.strip().startswith("dW_hh ")]
+    name, returned_as, distance, case = row.split()
+    assert (name, returned_as) == ("dW_hh", "weight_hh_l0")
+    assert float(distance) < 16
+    assert case.startswith("T1-N2-I3-H5-float64-x1-")
+    assert case.endswith("seed0")

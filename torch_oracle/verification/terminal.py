@@ -73,10 +73,10 @@ def print_line(console: Console, text: str, style: str = "") -> None:
 
 
 def _distance_table(verification: Verification) -> Table:
-    table = Table(title="Worst distance from torch over all cases and steps")
+    table = Table(title="Worst distance from torch over all cases and steps", box=None)
     table.add_column("tensor")
     table.add_column("returned as")
-    table.add_column(f"distance (allowed {K:g})", justify="right")
+    table.add_column(f"distance\n(allowed {K:g})", justify="right")
     table.add_column("in", overflow="fold")
     for tensor, (distance, case) in verification.worst.items():
         name = verification.names[tensor]
