@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.recognise.by_name import tensors_and_neighbours
 from numpy_lstm.porting.recognise.defects import find_defects
 from numpy_lstm.porting.recognise.expected import expected_tensors
 from numpy_lstm.porting.recognise.facts import missing_facts
+from numpy_lstm.porting.recognise.other_tensors.leftovers import tensors_and_neighbours
 from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading
 from numpy_lstm.porting.recognise.recognition import recognise
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from numpy_lstm.porting.formats.archive import Archive
-from numpy_lstm.porting.layouts.all_frameworks import ROWS
 from numpy_lstm.porting.layouts.layout import Layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.recognise.readings import (
@@ -18,9 +17,6 @@ from numpy_lstm.porting.recognise.readings import (
     with_leading_directions,
 )
 from numpy_lstm.porting.recognise.stacks import StackFinder
-
-EQUATION_CHANGES = re.compile("norm|peep|gamma|beta|diag")
-"""Words in the names of tensors that change an LSTM's equations."""
 
 
 def readings_by_name(
@@ -100,36 +96,3 @@ def _unless_a_gru(reading: Reading) -> Reading:
         f" say the layout, {lstm.layout.key}"
     )
     return replace(reading, misfit=misfit, reasons=(*reading.reasons, misfit))
-
-
-def tensors_and_neighbours(lstm: PlacedLSTM, archive: Archive) -> dict[str, np.ndarray]:
-    """An LSTM's tensors, and those under the same prefixes that might belong to it."""
-    result = dict(lstm.tensors)
-    for name, array in archive.tensors.items():
-        if any(_may_belong(name, prefix) for prefix in lstm.prefixes):
-            result[name] = array
-    return result
-
-
-def _may_belong(name: str, prefix: str) -> bool:
-    """Whether the LSTM with this prefix may have a tensor of this name."""
-    if not name.startswith(prefix):
-        return False
-    rest = name.removeprefix(prefix)
-    if _is_in_table(rest):
-        return True
-    if "." in rest or "/" in rest:
-        return False
-    # Without a prefix, every tensor of the file begins alike.
-    return prefix != "" or EQUATION_CHANGES.search(rest) is not None
-
-
-def _is_in_table(name: str) -> bool:
-    """Whether some row has a tensor of exactly this name, whatever the layer and direction."""
-    for row in ROWS:
-        for directions in (1, 2):
-            for _, pattern in row.name_patterns(directions):
-                match = pattern.fullmatch(name)
-                if match and not match["prefix"]:
-                    return True
-    return False

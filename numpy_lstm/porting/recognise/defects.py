@@ -1,5 +1,6 @@
 """What is wrong with tensors: all of it at once, with what was expected and the likely cause."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,6 +20,14 @@ CAUSES_BY_FACTOR = {
     0.25: "one gate alone?",
 }
 """What may be in a tensor that is so many times as large as expected."""
+PARTS = {
+    r"norm|gamma|beta|(^|[./_])(ln|bn)(\d*|_\w*)([./]|$)": "a normalisation",
+    "peep|diag": "peepholes",
+    "proj": "a projection",
+    "raw$|original|orig$|mask$|_[gvu]$": "what another weight is computed from",
+}
+"""What a tensor that is not expected may be, by words in its name."""
+LEAVE_OUT = "leave it out of the file if it is not part of the LSTM"
 MOST = 100
 """The defects that are listed at most: a file may have any number of tensors that no LSTM has."""
 
@@ -128,10 +137,13 @@ def _other_name(name: str, shape: tuple[int, ...], found: Arrays, extra: list[st
 def _why_unexpected(name: str, expected: Mapping[str, ShapeAndDtype]) -> str:
     if "_reverse" in name and not any("_reverse" in other for other in expected):
         return "the second direction of a bidirectional LSTM?"
+    for pattern, part in PARTS.items():
+        if re.search(pattern, name, re.IGNORECASE):
+            return f"{part}? The equations would be others; {LEAVE_OUT}"
     close = get_close_matches(name, list(expected), n=1, cutoff=0.6)
     if close:
         return f"beside {close[0]!r}: a further layer, or another kind of LSTM?"
-    return "leave it out of the file if it is not part of the LSTM"
+    return LEAVE_OUT
 
 
 def _text(shape: tuple[int, ...], dtype: np.dtype) -> str:

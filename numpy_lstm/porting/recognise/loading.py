@@ -12,10 +12,10 @@ from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.options import NO_OPTIONS, OptionError, ReadOptions
 from numpy_lstm.porting.proof.record import load_record, sha256
-from numpy_lstm.porting.recognise.by_name import tensors_and_neighbours
 from numpy_lstm.porting.recognise.defects import check_no_defects
 from numpy_lstm.porting.recognise.expected import expected_tensors
 from numpy_lstm.porting.recognise.facts import facts_of, missing_facts
+from numpy_lstm.porting.recognise.other_tensors.leftovers import tensors_and_neighbours
 from numpy_lstm.porting.recognise.readings import FoundLSTM
 from numpy_lstm.porting.recognise.recognition import recognise
 from numpy_lstm.porting.recognise.select import is_prefix, listed, select_lstm, split_prefixes

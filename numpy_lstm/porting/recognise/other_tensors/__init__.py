@@ -1,0 +1,1 @@
+"""What a file holds beside the tensors of its LSTMs: parts of them, other networks, sources."""
