@@ -70,6 +70,8 @@ class Convert:
     """Added to the forget gate at run time (TensorFlow), which no file says."""
     activations: Activations | None = None
     """Of gates, candidate and output, where the file does not say them."""
+    names: str | None = None
+    """Which tensor is which, where their names say nothing: W_ih=a,W_hh=b,b=c (with --from)."""
     dtype: str | None = None
     """float32 or float64; that of the source if not given."""
     allow_lossy: bool = False
@@ -79,7 +81,9 @@ class Convert:
 
     def run(self) -> int:
         """Convert; the exit status is 0, since whatever is not written and proven is an error."""
-        options = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
+        options = ReadOptions(
+            self.from_, self.select, self.forget_bias, self.activations, parsed_names(self.names)
+        )
         record = convert(
             self.source,
             self.destination,
@@ -115,6 +119,8 @@ class Check:
     """Added to the forget gate at run time (TensorFlow), which no file says."""
     activations: Activations | None = None
     """Of gates, candidate and output, where the file does not say them."""
+    names: str | None = None
+    """As of convert: which tensor of the source is which."""
     to: str | None = None
     """Layout of the second; found out if not given."""
     to_select: str | None = None
@@ -136,7 +142,9 @@ class Check:
         return 0 if result.passed else 1
 
     def _checked(self) -> CheckResult:
-        options = ReadOptions(self.from_, self.select, self.forget_bias, self.activations)
+        options = ReadOptions(
+            self.from_, self.select, self.forget_bias, self.activations, parsed_names(self.names)
+        )
         second_options = ReadOptions(
             self.to, self.to_select, self.to_forget_bias, self.to_activations
         )
@@ -179,6 +187,23 @@ def main(program: str, arguments: Sequence[str]) -> int:
             return command.run()
         except OptionError as error:
             raise InputError(error.worded(flag_of(error))) from error
+
+
+def parsed_names(text: str | None) -> dict[str, str] | None:
+    """The option --names as a mapping from parts of the LSTM to names in the file.
+
+    Raises:
+        InputError: it is not of the form W_ih=a,W_hh=b.
+    """
+    if text is None:
+        return None
+    result = {}
+    for pair in text.split(","):
+        part, equals, name = pair.partition("=")
+        if not equals or not part.strip() or not name.strip() or part.strip() in result:
+            raise InputError(f"--names: expected W_ih=a,W_hh=b,..., each part once, got {text!r}")
+        result[part.strip()] = name.strip()
+    return result
 
 
 def layouts_page() -> str:

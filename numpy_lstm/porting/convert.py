@@ -152,7 +152,7 @@ class Conversion:
             raise self._failure(proof)
         hashes = {path: sha256(path) for path in files}
         sentences = {"lost": self.lost, "unsaid": missing, "notes": list(self.before.notes)}
-        source = Side(self.before.lstm, self.before.hashes)
+        source = Side(self.before.lstm, self.before.hashes, self.before.names)
         return make_record(source, Side(after, hashes), proof, sentences)
 
     def _failure(self, proof: Proof) -> InputError:

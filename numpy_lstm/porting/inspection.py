@@ -54,10 +54,13 @@ def _tensor_report(name: str, array: np.ndarray) -> dict[str, Any]:
 def _lstm_report(found: FoundLSTM, archive: Archive) -> dict[str, Any]:
     lstm = found.best.lstm
     stored = archive.facts.get(lstm.prefixes[0])
-    defects = find_defects(tensors_and_neighbours(lstm, archive), expected_tensors(lstm))
+    defects = []
+    if not found.best.guess:
+        defects = find_defects(tensors_and_neighbours(lstm, archive), expected_tensors(lstm))
     return {
         "select": found.label,
         "ambiguous": found.ambiguous,
+        "guess": bool(found.best.guess),
         "problems": [str(defect) for defect in defects],
         "activations": None if stored is None else list(stored.activations),
         "unsaid": list(missing_facts(lstm, archive).values()),

@@ -1,5 +1,6 @@
 """What a caller may say of a file, and the error that names an option of the caller."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from numpy_lstm.errors import InputError
@@ -15,12 +16,15 @@ class ReadOptions:
             tuple, or in a string with commas between them.
         forget_bias: the number that is added to a_f at run time.
         activations: of the gates, of the candidate, and of c on its way out.
+        names: of the tensors, where the file's own names say nothing: by kind of tensor (W_ih,
+            W_hh, b, ...) or name in the layout, the name in the file.
     """
 
     layout: str | None = None
     select: str | tuple[str, ...] | None = None
     forget_bias: float | None = None
     activations: tuple[str, str, str] | None = None
+    names: Mapping[str, str] | None = None
 
 
 NO_OPTIONS = ReadOptions()

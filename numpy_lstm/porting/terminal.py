@@ -35,7 +35,9 @@ def print_inspection(report: Mapping[str, Any], console: Console) -> None:
         say(console, "No LSTM found: no tensors have names or shapes that fit a known layout.")
     for k, lstm in enumerate(lstms, 1):
         heading = f"\nLSTM {k} of {len(lstms)} (--select {lstm['select']!r})"
-        if lstm["ambiguous"]:
+        if lstm["guess"]:
+            heading = "\nperhaps an LSTM, by shapes alone (give --from and --names to convert it)"
+        elif lstm["ambiguous"]:
             heading += " ambiguous: the first readings are equally likely"
         say(console, heading)
         _print_lstm(lstm, console)

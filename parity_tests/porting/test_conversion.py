@@ -431,7 +431,7 @@ def test_what_another_layout_would_say_is_not_remembered(tmp_path):
     proof_path(other).write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"does not say forget_bias"):
         read_lstm(other, ReadOptions(layout="tf-lstm"))
-    with pytest.raises(InputError, match=r"no LSTM under 'rnn/'; .* so; is it right\?"):
+    with pytest.raises(InputError, match=r"no LSTM found in the layout .* so; is it right\?"):
         read_lstm(other)
 
 
@@ -467,13 +467,43 @@ def test_layers_are_chosen_only_as_they_follow_each_other(tmp_path):
         )
 
 
-def test_tensors_whose_names_say_nothing_are_read_by_shape_if_the_layout_is_told(tmp_path):
+def test_tensors_whose_names_say_nothing_are_read_if_layout_and_names_are_given(tmp_path):
     tensors = placed("equinox").tensors
     path = save(tmp_path / "a.npz", dict(zip(("x", "y", "z"), tensors.values(), strict=True)))
-    record = convert(path, tmp_path / "b.npz", "equinox", ReadOptions(layout="equinox"))
+    sentence = refused(tmp_path, convert, path, tmp_path / "b.npz", "equinox")
+    assert "shapes alone prove nothing: x, y, z may be an LSTM; say the layout" in sentence
+    options = ReadOptions(layout="equinox")
+    sentence = refused(tmp_path, convert, path, tmp_path / "b.npz", "equinox", options)
+    assert sentence.endswith(
+        "x, y, z may be an LSTM; say which tensor is which with names W_ih=x,W_hh=y,b=z (one of the"
+        " ways that fit)"
+    )
+    options = replace(options, names={"W_ih": "x", "weight_hh": "y", "b": "z"})
+    record = convert(path, tmp_path / "b.npz", "equinox", options)
     assert record["notes"] == []
+    assert record["source"]["names"] == options.names
     assert (tmp_path / "b.npz").read_bytes() == npz_bytes(dict(tensors))
     assert check_files(path, tmp_path / "b.npz").passed
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"W_ih": "x", "W_hh": "y"}, "bias [1, 20] may be a part of this LSTM, such as a bias"),
+        ({"W_ih": "x", "W_hh": "y", "b": "biases"}, "has no tensor 'biases'; mend names; did you"),
+        ({"W_ih": "x", "R": "y"}, "equinox has no part 'R'; expected some of W_ih, W_hh, b in"),
+        ({"W_ih": "y", "W_hh": "x", "b": "bias"}, "weight_hh: misshapen"),
+    ],
+)
+def test_names_must_be_whole_and_those_of_file_and_layout(tmp_path, names, message):
+    arrays = dict(zip("xyz", placed("equinox").tensors.values(), strict=True))
+    tensors = {"x": arrays["x"], "y": arrays["y"], "bias": arrays["z"][None]}
+    path = save(tmp_path / "a.npz", tensors | {"V": np.ones((7, 5)), "v": np.ones(7)})
+    options = ReadOptions(layout="equinox", names=names)
+    assert message in refused(tmp_path, read_lstm, path, options)
+    assert "with layout" in refused(tmp_path, read_lstm, path, ReadOptions(names=names))
+    good = replace(options, names={"W_ih": "x", "W_hh": "y", "b": "bias"})
+    assert read_lstm(path, good).notes == ("not of this LSTM, left alone: V, v",)
 
 
 def test_a_whole_layer_beside_a_broken_one_can_be_chosen(tmp_path):

@@ -40,20 +40,25 @@ class Side:
     Args:
         lstm: the LSTM as the file places it.
         hashes: the SHA-256 of each of its files.
+        names: those of the tensors that the caller said, if any.
     """
 
     lstm: PlacedLSTM
     hashes: Mapping[Path, str]
+    names: Mapping[str, str] | None = None
 
     def described(self) -> dict[str, Any]:
         """What a record says of the side: its files with their hashes, and how it is read."""
-        return {
+        described = {
             "files": {path.name: sha for path, sha in self.hashes.items()},
             "layout": self.lstm.layout.key,
             "prefixes": list(self.lstm.prefixes),
             "facts": asdict(self.lstm.facts),
             "weights_sha256": to_canonical(self.lstm).digest(),
         }
+        if self.names is not None:
+            described["names"] = dict(self.names)
+        return described
 
 
 def make_record(
@@ -117,7 +122,9 @@ def _is_record(record: Any) -> bool:
 def _is_side(side: Any) -> bool:
     """Whether everything that is read of one side of a record is there, and of the right kind."""
     files, prefixes, facts = side["files"], side["prefixes"], side["facts"]
+    names = side.get("names", {})
     texts = [*files, *files.values(), *prefixes, *facts["activations"], side["weights_sha256"]]
+    texts += [*names, *names.values()]
     return (
         isinstance(prefixes, list)
         and isinstance(facts["activations"], list)

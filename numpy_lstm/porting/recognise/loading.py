@@ -15,7 +15,11 @@ from numpy_lstm.porting.proof.record import load_record, sha256
 from numpy_lstm.porting.recognise.defects import check_no_defects
 from numpy_lstm.porting.recognise.expected import expected_tensors
 from numpy_lstm.porting.recognise.facts import facts_of, missing_facts
-from numpy_lstm.porting.recognise.other_tensors.leftovers import tensors_and_neighbours
+from numpy_lstm.porting.recognise.naming import with_given_names
+from numpy_lstm.porting.recognise.other_tensors.leftovers import (
+    tensors_and_neighbours,
+    unnamed_parts,
+)
 from numpy_lstm.porting.recognise.readings import FoundLSTM
 from numpy_lstm.porting.recognise.recognition import recognise
 from numpy_lstm.porting.recognise.select import is_prefix, listed, select_lstm, split_prefixes
@@ -33,12 +37,14 @@ class LoadedLSTM:
         hashes: the SHA-256 of every file that was read; empty for what is in memory.
         notes: what a person should know of how it was read, a sentence each.
         record: that of the conversion which wrote the file; None if there is none.
+        names: those of the tensors that the caller said, as in `ReadOptions`.
     """
 
     lstm: PlacedLSTM
     hashes: Mapping[Path, str]
     notes: tuple[str, ...]
     record: dict[str, Any] | None = None
+    names: Mapping[str, str] | None = None
 
 
 def read_lstm(
@@ -87,13 +93,32 @@ def read_lstm(
 
 def lstm_in_archive(path: Path, archive: Archive, options: ReadOptions = NO_OPTIONS) -> LoadedLSTM:
     """One LSTM of tensors that are read already; otherwise as `read_lstm`, but without records."""
-    found = select_lstm(path, recognise(archive, options.layout), options)
+    used = archive
+    if options.names is not None:
+        used = with_given_names(path, archive, options)
+    found = select_lstm(path, recognise(used, options.layout), options)
     lstm = found.best.lstm
-    check_no_defects(str(path), tensors_and_neighbours(lstm, archive), expected_tensors(lstm))
+    check_no_defects(str(path), tensors_and_neighbours(lstm, used), expected_tensors(lstm))
     if found.best.misfit:
         raise InputError(f"{path}: {found.best.misfit}")
-    facts = facts_of(path, lstm, archive, options)
-    return LoadedLSTM(replace(lstm, facts=facts), {}, _notes(archive, found, options))
+    if options.names is not None:
+        _check_all_are_named(path, lstm, options.names, archive)
+    facts = facts_of(path, lstm, used, options)
+    notes = _notes(archive, found, options)
+    return LoadedLSTM(replace(lstm, facts=facts), {}, notes, names=options.names)
+
+
+def _check_all_are_named(
+    path: Path, lstm: PlacedLSTM, names: Mapping[str, str], archive: Archive
+) -> None:
+    """Raise if a tensor that the caller did not name may be a part of the LSTM."""
+    parts = unnamed_parts(lstm, set(names.values()), archive)
+    if parts:
+        raise OptionError(
+            f"{path}: {listed(parts)} may be a part of this LSTM, such as a bias; name it in ",
+            "names",
+            ", or leave it out of the file if it is none",
+        )
 
 
 def _notes(archive: Archive, found: FoundLSTM, options: ReadOptions) -> tuple[str, ...]:
@@ -109,7 +134,10 @@ def _notes(archive: Archive, found: FoundLSTM, options: ReadOptions) -> tuple[st
     missing = missing_facts(lstm, archive)
     if "activations" in missing and options.activations is None:
         notes.append(f"not in the file: {missing['activations']}")
-    others = sorted(archive.tensors.keys() - found.best.names)
+    own = found.best.names
+    if options.names is not None:
+        own = set(options.names.values())
+    others = sorted(archive.tensors.keys() - own)
     if others:
         notes.append(f"not of this LSTM, left alone: {listed(others)}")
     return tuple(notes)
@@ -128,6 +156,8 @@ def _completed(options: ReadOptions, side: Mapping[str, Any]) -> ReadOptions:
     if options.layout not in (None, side["layout"]):
         return options
     result = replace(options, layout=side["layout"])
+    if options.names is None and side.get("names"):
+        result = replace(result, names=side["names"])
     if options.select is None:
         result = replace(result, select=prefixes)
     if options.forget_bias is None:

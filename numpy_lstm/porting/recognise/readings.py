@@ -1,7 +1,7 @@
 """Readings: ways in which some of a file's tensors can be taken for an LSTM of some layout."""
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from numpy_lstm.errors import InputError
@@ -26,6 +26,7 @@ class Reading:
             between readings of the same evidence, but proves nothing.
         reasons: sentences that speak for the reading or against it.
         misfit: a sentence about what does not fit; "" if everything does.
+        guess: if shapes alone speak for the reading: by kind of tensor, its name in the file.
     """
 
     lstm: PlacedLSTM
@@ -34,6 +35,7 @@ class Reading:
     usual_separator: bool
     reasons: tuple[str, ...]
     misfit: str = ""
+    guess: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

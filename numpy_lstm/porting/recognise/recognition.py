@@ -13,7 +13,7 @@ from numpy_lstm.porting.layouts.all_frameworks import ROWS, TABLE
 from numpy_lstm.porting.layouts.canonical import WEIGHT_DTYPES, RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.recognise.by_name import readings_by_name
-from numpy_lstm.porting.recognise.by_shape import readings_by_shape
+from numpy_lstm.porting.recognise.by_shape import groups_of, readings_by_shape
 from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading
 
 
@@ -39,8 +39,9 @@ def recognise(archive: Archive, layout: str | None = None) -> list[FoundLSTM]:
     for row in rows:
         readings += readings_by_name(row, floating, archive, layout_given=layout is not None)
     if not readings:
+        groups = groups_of(floating)
         for row in rows:
-            readings += readings_by_shape(row, floating)
+            readings += readings_by_shape(row, groups)
     return _grouped([replace(r, lstm=_with_facts(r.lstm, archive)) for r in readings])
 
 

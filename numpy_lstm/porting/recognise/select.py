@@ -6,6 +6,7 @@ from pathlib import Path
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.options import OptionError, ReadOptions
+from numpy_lstm.porting.recognise.naming import names_text
 from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading, misfit_of, required_kinds
 
 MOST_NAMES = 8
@@ -39,22 +40,34 @@ def select_lstm(path: Path, found: list[FoundLSTM], options: ReadOptions) -> Fou
             choices += f" (not whole: {broken})"
         raise OptionError(f"{path}: {len(selected)} LSTMs: choose one with ", "select", choices)
     (lstm,) = selected
+    if lstm.best.guess:
+        raise _guessed(path, lstm, options)
     if lstm.ambiguous:
         raise _ambiguous(path, lstm)
     return lstm
 
 
+def _guessed(path: Path, found: FoundLSTM, options: ReadOptions) -> OptionError:
+    """The error for tensors that only their shapes speak for."""
+    tensors = ", ".join(sorted(found.best.names))
+    keys = listed(list(dict.fromkeys(r.lstm.layout.key for r in found.equally_likely)))
+    if options.layout is None:
+        beginning = f"say the layout ({keys}, ...) and which tensor is which with "
+    else:
+        beginning = "say which tensor is which with "
+    return OptionError(
+        f"{path}: no tensor has a name of a layout, and shapes alone prove nothing: {tensors} may"
+        f" be an LSTM; {beginning}",
+        "names",
+        f" {names_text(found.best.guess)} (one of the ways that fit)",
+    )
+
+
 def _ambiguous(path: Path, found: FoundLSTM) -> OptionError:
     """The error for an LSTM that can be read in several ways."""
     keys = " or ".join(dict.fromkeys(r.lstm.layout.key for r in found.equally_likely))
-    tensors_explained_by_name = found.best.evidence[0]
-    after = ""
-    if not tensors_explained_by_name:
-        after = ", and give the tensors that layout's names"
     return OptionError(
-        f"{path}: its tensors can be read in several ways, as {keys}; say which with ",
-        "layout",
-        after,
+        f"{path}: its tensors can be read in several ways, as {keys}; say which with ", "layout"
     )
 
 

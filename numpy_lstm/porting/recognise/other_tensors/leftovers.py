@@ -33,6 +33,7 @@ def tensors_and_neighbours(lstm: PlacedLSTM, archive: Archive) -> dict[str, np.n
     sizes = _sizes(lstm)
     own = _local_names(lstm)
     for prefix in dict.fromkeys(lstm.prefixes):
+        # PyTorch's WeightDrop keeps the raw weights beside the module that has the dropped ones.
         outer = re.sub(r"(^|(?<=\.))module\.$", "", prefix)
         for name, array in archive.tensors.items():
             if name in result:
@@ -43,6 +44,42 @@ def tensors_and_neighbours(lstm: PlacedLSTM, archive: Archive) -> dict[str, np.n
             ):
                 result[name] = array
     return result
+
+
+def unnamed_parts(lstm: PlacedLSTM, names: Set[str], archive: Archive) -> list[str]:
+    """Tensors that may be parts of an LSTM of which the caller has named all tensors.
+
+    They lie in the same module as the named ones, are vectors with the size of a bias, a norm or a
+    peephole or have such a name, and no matrix beside them explains them.
+    """
+    sizes = _sizes(lstm)
+    modules = {module_of(name) for name in names}
+    with_matrices = {
+        group_of(name)
+        for name, array in archive.tensors.items()
+        if name not in names and array.squeeze().ndim == 2
+    }
+    found = []
+    for name, array in archive.tensors.items():
+        if name in names or module_of(name) not in modules or array.size <= 1:
+            continue
+        is_vector = array.size == max(array.shape)
+        belongs = is_vector and array.size in sizes and group_of(name) not in with_matrices - {""}
+        if belongs or EQUATION_CHANGES.search(name):
+            found.append(f"{name} {list(array.shape)}")
+    return found
+
+
+def module_of(name: str) -> str:
+    """What stands before a tensor's own name: encoder.lstm. of encoder.lstm.W_x."""
+    match = re.match(r".*[./:]", name)
+    return match[0] if match else ""
+
+
+def group_of(name: str) -> str:
+    """What stands before the last separator of any kind: layer0_ of layer0_W."""
+    match = re.match(r".*[./_:-]", name)
+    return match[0] if match else ""
 
 
 def is_gate_sized(shape: tuple[int, ...], sizes: Set[int]) -> bool:
