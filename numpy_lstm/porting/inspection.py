@@ -10,7 +10,7 @@ from numpy_lstm.porting.recognise.expected import expected_tensors
 from numpy_lstm.porting.recognise.facts import missing_facts
 from numpy_lstm.porting.recognise.other_tensors.leftovers import tensors_and_neighbours
 from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading
-from numpy_lstm.porting.recognise.recognition import recognise
+from numpy_lstm.porting.recognise.recognition import survey
 
 MOST_LAYOUTS = 6
 """The layouts that are listed for an LSTM at most, each with its likeliest reading."""
@@ -22,11 +22,12 @@ def inspect(archive: Archive) -> dict[str, Any]:
     Returns:
         What JSON can hold: `container`, `notes`, `tensors` and `lstms`.
     """
+    surveyed = survey(archive)
     return {
         "container": archive.container,
-        "notes": list(archive.notes),
+        "notes": [*archive.notes, *surveyed.others],
         "tensors": [_tensor_report(name, array) for name, array in archive.tensors.items()],
-        "lstms": [_lstm_report(found, archive) for found in recognise(archive)],
+        "lstms": [_lstm_report(found, archive) for found in surveyed.lstms],
     }
 
 

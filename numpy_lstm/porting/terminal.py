@@ -11,6 +11,9 @@ from numpy_lstm.porting.check import CheckResult
 from numpy_lstm.porting.proof.proof import verdict
 from numpy_lstm.roundoff import K
 
+MOST_ROWS = 200
+"""The tensors of which a table is printed; to set thousands in columns takes seconds."""
+
 
 def say(console: Console, text: str) -> None:
     """Print a line as it is, without markup and without wrapping."""
@@ -23,11 +26,13 @@ def print_inspection(report: Mapping[str, Any], console: Console) -> None:
     table.add_column("name", overflow="fold")
     for column in ("shape", "dtype", "smallest", "largest", ""):
         table.add_column(column)
-    for tensor in report["tensors"]:
+    for tensor in report["tensors"][:MOST_ROWS]:
         numbers = (tensor["min"], tensor["max"], tensor["trouble"])
         shape = " x ".join(map(str, tensor["shape"])) or "scalar"
         table.add_row(escape(tensor["name"]), shape, tensor["dtype"], *numbers)
     console.print(table)
+    if len(report["tensors"]) > MOST_ROWS:
+        say(console, f"and {len(report['tensors']) - MOST_ROWS} more, which --json lists")
     for note in report["notes"]:
         say(console, f"note: {note}")
     lstms = report["lstms"]

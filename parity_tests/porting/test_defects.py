@@ -197,13 +197,12 @@ def test_several_lstms_are_listed_and_one_is_chosen_by_its_prefix(tmp_path):
         "no LSTM under 'rnn.'; expected one of 'decoder.', 'encoder.', or layers of one of them"
         " that are neighbours"
     ]
-    gru = {n: a[:15] for n, a in torch_tensors().items()}  # three gates of five units
-    broken = {n: a for n, a in tensors.items() if n.startswith("encoder.")}
-    broken |= {f"gru.{n}": np.ascontiguousarray(a) for n, a in gru.items()}
+    broken = dict(tensors)
+    broken["decoder.weight_hh_l0"] = broken["decoder.weight_hh_l0"][:15]
     assert refusal(tmp_path, broken) == [
-        "2 LSTMs: choose one with select from 'encoder.', 'gru.' (not whole: 'gru.')"
+        "2 LSTMs: choose one with select from 'decoder.', 'encoder.' (not whole: 'decoder.')"
     ]
-    causes = {line.rpartition("; ")[2] for line in refusal(tmp_path, broken, select="gru.")}
+    causes = {line.rpartition("; ")[2] for line in refusal(tmp_path, broken, select="decoder.")}
     assert "a GRU's three gates?" in causes
     path = tmp_path / "model.npz"
     path.write_bytes(npz_bytes(tensors))
@@ -315,8 +314,8 @@ def test_a_gru_without_biases_is_not_taken_for_coupled_gates(tmp_path):
     gru = {"weight_ih_l0": (15, 3), "weight_hh_l0": (15, 5)}
     tensors = {name: rng.standard_normal(shape) for name, shape in gru.items()}
     assert refusal(tmp_path, tensors) == [
-        "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter, say"
-        " the layout, numpy-lstm"
+        "no LSTM found: the file is a GRU (three blocks of weights, not four), and no LSTM; if its"
+        " gates are coupled, say the layout numpy-lstm"
     ]
     options = ReadOptions(layout="numpy-lstm")
     assert read_lstm(_saved(tmp_path, tensors), options).lstm.coupled

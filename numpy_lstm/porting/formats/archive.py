@@ -26,6 +26,8 @@ class Archive:
         chains: prefixes of two layers of which the second reads what the first puts out, and all
             of it; None if the container does not say what lies between layers.
         notes: what a person should know of how it was read, a sentence each.
+        others: recurrent networks that are no LSTMs, and LSTMs that cannot be had and why, a
+            sentence each.
         files: all that were read: a TensorFlow checkpoint has several.
     """
 
@@ -35,4 +37,5 @@ class Archive:
     rows: tuple[str, ...] = ()
     chains: frozenset[tuple[str, str]] | None = None
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()

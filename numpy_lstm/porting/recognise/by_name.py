@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +9,6 @@ from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.layouts.layout import Layout
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.recognise.readings import (
-    REQUIRED,
     Reading,
     misfit_of,
     sizes_text,
@@ -20,7 +18,7 @@ from numpy_lstm.porting.recognise.stacks import StackFinder
 
 
 def readings_by_name(
-    row: Layout, tensors: Mapping[str, np.ndarray], archive: Archive, layout_given: bool
+    row: Layout, tensors: Mapping[str, np.ndarray], archive: Archive
 ) -> Iterator[Reading]:
     """The readings of a layout, those in both directions first.
 
@@ -28,7 +26,6 @@ def readings_by_name(
         row: the layout.
         tensors: the floating tensors of the file.
         archive: the file.
-        layout_given: whether the caller says that the layout is this one.
     """
     remaining = dict(tensors)
     for directions in (2, 1):
@@ -40,8 +37,7 @@ def readings_by_name(
             names = sorted({place.name for place in places})
             own = {name: tensors[name] for name in names}
             lstm = with_leading_directions(PlacedLSTM(row, own, prefixes, directions))
-            reading = _judged(lstm, tensors, archive.chains is not None)
-            yield reading if layout_given else _unless_a_gru(reading)
+            yield _judged(lstm, tensors, archive.chains is not None)
             for name in names:
                 remaining.pop(name, None)
 
@@ -83,16 +79,3 @@ def _has_usual_separator(lstm: PlacedLSTM) -> bool:
     """Whether the prefix ends in the separator that the framework puts there."""
     usual = lstm.layout.stacked or lstm.layout.single
     return usual.endswith((".", "/", "_")) and lstm.prefixes[0].endswith(usual[-1])
-
-
-def _unless_a_gru(reading: Reading) -> Reading:
-    """The reading, with a misfit if only the caller could tell its tensors from a GRU's."""
-    lstm = reading.lstm
-    kinds = {place.tensor.holds for place in lstm.present}
-    if reading.misfit or not lstm.coupled or kinds - {*REQUIRED, "W_hr"}:
-        return reading
-    misfit = (
-        "three blocks and no other tensor: a GRU, or an LSTM with coupled gates? If the latter,"
-        f" say the layout, {lstm.layout.key}"
-    )
-    return replace(reading, misfit=misfit, reasons=(*reading.reasons, misfit))

@@ -21,7 +21,7 @@ from numpy_lstm.porting.recognise.other_tensors.leftovers import (
     unnamed_parts,
 )
 from numpy_lstm.porting.recognise.readings import FoundLSTM
-from numpy_lstm.porting.recognise.recognition import recognise
+from numpy_lstm.porting.recognise.recognition import survey
 from numpy_lstm.porting.recognise.select import is_prefix, listed, select_lstm, split_prefixes
 
 Readers = Mapping[str, Callable[[Path], Archive]]
@@ -96,7 +96,8 @@ def lstm_in_archive(path: Path, archive: Archive, options: ReadOptions = NO_OPTI
     used = archive
     if options.names is not None:
         used = with_given_names(path, archive, options)
-    found = select_lstm(path, recognise(used, options.layout), options)
+    surveyed = survey(used, options.layout)
+    found = select_lstm(path, surveyed, options)
     lstm = found.best.lstm
     check_no_defects(str(path), tensors_and_neighbours(lstm, used), expected_tensors(lstm))
     if found.best.misfit:
@@ -104,7 +105,7 @@ def lstm_in_archive(path: Path, archive: Archive, options: ReadOptions = NO_OPTI
     if options.names is not None:
         _check_all_are_named(path, lstm, options.names, archive)
     facts = facts_of(path, lstm, used, options)
-    notes = _notes(archive, found, options)
+    notes = (*_notes(archive, found, options), *surveyed.others)
     return LoadedLSTM(replace(lstm, facts=facts), {}, notes, names=options.names)
 
 

@@ -5,7 +5,7 @@ readings that give different weights is called ambiguous.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.archive import Archive
@@ -14,11 +14,35 @@ from numpy_lstm.porting.layouts.canonical import WEIGHT_DTYPES, RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 from numpy_lstm.porting.recognise.by_name import readings_by_name
 from numpy_lstm.porting.recognise.by_shape import groups_of, readings_by_shape
-from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading
+from numpy_lstm.porting.recognise.other_tensors.other_networks import (
+    network_of,
+    others_by_name,
+    others_by_shape,
+    quantised,
+)
+from numpy_lstm.porting.recognise.readings import REQUIRED, FoundLSTM, Reading
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a file holds.
+
+    Args:
+        lstms: in the order of their prefixes.
+        others: recurrent networks that are no LSTMs, and LSTMs that cannot be had, a sentence each.
+    """
+
+    lstms: list[FoundLSTM]
+    others: tuple[str, ...]
 
 
 def recognise(archive: Archive, layout: str | None = None) -> list[FoundLSTM]:
-    """Every LSTM in a file, in the order of their prefixes.
+    """Every LSTM in a file, as `survey` finds them."""
+    return survey(archive, layout).lstms
+
+
+def survey(archive: Archive, layout: str | None = None) -> Survey:
+    """Every LSTM in a file, and what else might be taken for one.
 
     Args:
         archive: the file.
@@ -36,13 +60,30 @@ def recognise(archive: Archive, layout: str | None = None) -> list[FoundLSTM]:
         name: array for name, array in archive.tensors.items() if array.dtype.name in WEIGHT_DTYPES
     }
     readings: list[Reading] = []
+    other_readings: list[Reading] = []
     for row in rows:
-        readings += readings_by_name(row, floating, archive, layout_given=layout is not None)
-    if not readings:
+        for reading in readings_by_name(row, floating, archive):
+            coupled = layout is not None and reading.lstm.coupled
+            if network_of(reading.lstm) and not coupled and not _is_coupled(reading):
+                other_readings.append(reading)
+            else:
+                readings.append(reading)
+    others = [*archive.others, *others_by_name(other_readings), *quantised(archive)]
+    if not readings and not other_readings:
         groups = groups_of(floating)
         for row in rows:
             readings += readings_by_shape(row, groups)
-    return _grouped([replace(r, lstm=_with_facts(r.lstm, archive)) for r in readings])
+        if not readings:
+            others += others_by_shape(floating)
+    found = _grouped([replace(r, lstm=_with_facts(r.lstm, archive)) for r in readings])
+    return Survey(found, tuple(others))
+
+
+def _is_coupled(reading: Reading) -> bool:
+    """Whether three blocks are an LSTM's with coupled gates, since a GRU has no such tensors."""
+    lstm = reading.lstm
+    kinds = {place.tensor.holds for place in lstm.present}
+    return lstm.coupled and not reading.misfit and bool(kinds - {*REQUIRED, "W_hr"})
 
 
 def _grouped(readings: Sequence[Reading]) -> list[FoundLSTM]:

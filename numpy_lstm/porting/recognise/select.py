@@ -8,20 +8,25 @@ from numpy_lstm.errors import InputError
 from numpy_lstm.porting.options import OptionError, ReadOptions
 from numpy_lstm.porting.recognise.naming import names_text
 from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading, misfit_of, required_kinds
+from numpy_lstm.porting.recognise.recognition import Survey
 
 MOST_NAMES = 8
 """The names that a sentence lists before it only counts the others."""
 
 
-def select_lstm(path: Path, found: list[FoundLSTM], options: ReadOptions) -> FoundLSTM:
+def select_lstm(path: Path, survey: Survey, options: ReadOptions) -> FoundLSTM:
     """The LSTM that the options select, or the only one.
 
     Raises:
         InputError: there is none, there are several, or one that can be read in several ways.
     """
+    found = survey.lstms
     if not found:
         layout = f" in the layout {options.layout}" if options.layout else ""
-        raise InputError(f"{path}: no LSTM found{layout}; inspect the file for what it holds")
+        others = "; inspect the file for what it holds"
+        if survey.others:
+            others = f": {'; '.join(survey.others)}"
+        raise InputError(f"{path}: no LSTM found{layout}{others}")
     labels = listed([repr(each.label) for each in found])
     selected = found
     if options.select is not None:

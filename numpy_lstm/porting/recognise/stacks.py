@@ -64,7 +64,10 @@ class StackFinder:
         for tensor, pattern in self.row.name_patterns(self.directions):
             if tensor.holds not in RECURRENT:
                 continue
+            literals = [part for part in re.split(r"\{\w+\}", tensor.name) if part]
             for name in self.tensors:
+                if not all(literal in name for literal in literals):
+                    continue  # much faster than the pattern, in a file of thousands of tensors
                 match = pattern.fullmatch(name)
                 if match and self.row.prefix in match["prefix"]:
                     words = match.groupdict()
