@@ -21,6 +21,7 @@ from numpy_lstm.commands.usage import parse
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.check import CheckResult, check_files
 from numpy_lstm.porting.convert import convert
+from numpy_lstm.porting.formats.derived_weights import with_derived_weights
 from numpy_lstm.porting.formats.read import read_archive
 from numpy_lstm.porting.inspection import inspect
 from numpy_lstm.porting.layouts.all_frameworks import ROWS
@@ -151,7 +152,7 @@ class Check:
         path = Path(self.destination)
         if ":" not in self.destination or os.path.exists(path):
             return check_files(self.source, path, options, READERS, second_options)
-        archive = module_archive(self.destination)
+        archive = with_derived_weights(module_archive(self.destination))
         try:
             second = lstm_in_archive(path, archive, second_options)
         except OptionError as error:

@@ -19,6 +19,7 @@ from numpy_lstm.porting.formats.containers import (
     key_by_suffix,
     load,
 )
+from numpy_lstm.porting.formats.derived_weights import with_derived_weights
 from numpy_lstm.porting.formats.npz_file import ZIP_ERRORS
 from numpy_lstm.porting.formats.tensorflow.checkpoint_files import index_of
 
@@ -70,7 +71,7 @@ def read_archive(path: Path, readers: Mapping[str, Reader] | None = None) -> Arc
 
 
 def _with_files(archive: Archive, path: Path) -> Archive:
-    return replace(archive, files=archive.files or (path,))
+    return replace(with_derived_weights(archive), files=archive.files or (path,))
 
 
 def _content(path: Path) -> Content:
