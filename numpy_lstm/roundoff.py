@@ -18,7 +18,7 @@ import numpy as np
 from numpy_lstm.shapes import Shaped
 
 K = 16.0
-"""Largest distance of two correct results. The largest seen in correct runs is in docs/results.md."""
+"""Largest distance of two correct results; docs/results.md has the largest that was seen."""
 AMPLITUDE = 256.0
 """Noise of float64 problems, in units of one to two roundoffs.
 
