@@ -1,7 +1,7 @@
 """What a run with the oracle showed: gathered, judged and printed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.table import Table
@@ -170,15 +170,4 @@ def _distance_table(title: str, distances: Mapping[str, float]) -> Table:
     table.add_column(f"distance (allowed {K:g})", justify="right")
     for name, distance in distances.items():
         table.add_row(name, f"{distance:.2f}")
-    return table
-
-
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """Claims, figures, and whether they hold."""
-    table = Table(title="Verdict")
-    for column in ("claim", "figure", ""):
-        table.add_column(column)
-    for verdict in verdicts:
-        mark = "[green]holds[/]" if verdict.holds else "[bold red]FAILS[/]"
-        table.add_row(verdict.claim, verdict.figure, mark)
     return table

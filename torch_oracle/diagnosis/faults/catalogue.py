@@ -35,9 +35,9 @@ INTRODUCTION = """\
 # Known faults of hand-written LSTMs
 
 Of each fault, the formula marked `-` is wrong and the formula marked `+` is the one to compute, in
-the notation and with the numbers of docs/derivation.md. "First shown by" names the tensor, in the
-order of computation, whose number is the first to be wrong; steps go from 0 to T - 1, and gradients
-are computed from the last step to the first.
+the notation and with the numbers of the docstrings of numpy_lstm/cell.py. "First shown by" names
+the tensor, in the order of computation, whose number is the first to be wrong; steps go from 0 to T
+- 1, and gradients are computed from the last step to the first.
 `lstm-oracle diagnose package.module:adapter` finds which of these faults an LSTM has.
 """
 
