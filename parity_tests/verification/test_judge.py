@@ -28,19 +28,19 @@ def fails(weights, x):
     raise RuntimeError("not today")
 
 
-RIGHT = [
-    handwritten.pairs,
-    handwritten.columns,
-    torch.nn.LSTM,
-    torch.nn.LSTMCell(3, 5),
-    handwritten.BatchFirst,
-    MyLSTM,
-    "parity_tests.support.handwritten:pairs",
-    adapter_of(handwritten.pairs, "mine"),
-]
+RIGHT = {
+    "a function": handwritten.pairs,
+    "a function that is an adapter": handwritten.columns,
+    "a class of torch's": torch.nn.LSTM,
+    "a module": torch.nn.LSTMCell(3, 5),
+    "a class of modules": handwritten.BatchFirst,
+    "a class that asks for its sizes": MyLSTM,
+    "a specification": "parity_tests.support.handwritten:pairs",
+    "an adapter": adapter_of(handwritten.pairs, "mine"),
+}
 
 
-@pytest.mark.parametrize("lstm", RIGHT, ids=str)
+@pytest.mark.parametrize("lstm", RIGHT.values(), ids=RIGHT)
 def test_a_right_lstm_passes_in_every_form_in_which_people_have_one(lstm):
     assert_correct(lstm)
 
