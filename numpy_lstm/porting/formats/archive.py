@@ -22,6 +22,8 @@ class Archive:
         tensors: by name; those of LSTMs as the table of layouts has them, after a prefix. Whatever
             else the file holds may be among them, under any name.
         facts: what the container itself says of an LSTM, by the prefix of its tensors.
+        asked_activations: why the activations of an LSTM must be said by the caller, a phrase, by
+            the prefix of its tensors.
         rows: keys of the layouts that this container is made for; any when empty.
         chains: prefixes of two layers of which the second reads what the first puts out, and all
             of it; None if the container does not say what lies between layers.
@@ -38,4 +40,5 @@ class Archive:
     chains: frozenset[tuple[str, str]] | None = None
     notes: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    asked_activations: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()

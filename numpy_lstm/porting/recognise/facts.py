@@ -22,7 +22,16 @@ def missing_facts(lstm: PlacedLSTM, archive: Archive) -> dict[str, str]:
         )
     if lstm.layout.activations == "given" and lstm.prefixes[0] not in archive.facts:
         result["activations"] = "activations, taken to be sigmoid and tanh unless others are given"
+        why = _why_asked(lstm, archive)
+        if why:
+            result["activations"] = f"activations, which must be given, {why}"
     return result
+
+
+def _why_asked(lstm: PlacedLSTM, archive: Archive) -> str:
+    """Why the caller must say the activations; "" where the usual ones are taken."""
+    reasons = [archive.asked_activations.get(prefix, "") for prefix in lstm.prefixes]
+    return next((reason for reason in reasons if reason), "")
 
 
 def facts_of(path: Path, lstm: PlacedLSTM, archive: Archive, options: ReadOptions) -> RuntimeFacts:
@@ -35,6 +44,14 @@ def facts_of(path: Path, lstm: PlacedLSTM, archive: Archive, options: ReadOption
     stored = archive.facts.get(lstm.prefixes[0], RuntimeFacts())
     facts = replace(stored, forget_bias=_forget_bias(path, lstm, archive, options.forget_bias))
     if options.activations is None:
+        why = _why_asked(lstm, archive)
+        if why and lstm.layout.activations == "given" and lstm.prefixes[0] not in archive.facts:
+            raise OptionError(
+                f"{path}: does not say the activations, {why}; give those of gates, candidate and"
+                " output with ",
+                "activations",
+                ", such as 'hard_sigmoid(0.2, 0.5)' tanh tanh, or sigmoid tanh tanh",
+            )
         return facts
     if lstm.layout.activations != "given":
         raise InputError(

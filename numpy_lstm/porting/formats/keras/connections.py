@@ -1,15 +1,20 @@
 """Which LSTMs of a Keras model read what another puts out, by the model's description."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from numpy_lstm.porting.formats.keras.description import LSTM_CLASSES, Names
+from numpy_lstm.porting.formats.keras.description import LSTM_CLASSES, Names, is_subclass
 from numpy_lstm.porting.formats.keras.description_tree import children_of, class_of, config_of
 
 UNCHANGING = ("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise")
 """Layers that hand their input on unchanged, but for training."""
+HARMLESS_NAMES = re.compile(
+    r"(\w+_)?(dropout|spatial_dropout1d|gaussian_dropout|gaussian_noise|masking)(_\d+)?|drop\w*"
+)
+"""What Keras calls such layers unless somebody gives them names."""
 MOST_BETWEEN = 4
 """How many of them may stand between two LSTMs."""
 
@@ -72,4 +77,26 @@ def _is_forward_lstm(node: Any) -> bool:
     if wrapped:
         lstm = config_of(node).get(wrapped)
     backward = any(config_of(each).get("go_backwards", False) for each in (node, lstm))
-    return class_of(lstm) in LSTM_CLASSES and not backward
+    return (class_of(lstm) in LSTM_CLASSES or is_subclass(lstm)) and not backward
+
+
+def pairs_in_order(
+    layer_names: Sequence[str], prefixes: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Pairs of LSTMs' prefixes that may follow each other, by the list of a file's layers alone.
+
+    What has no weights and is called as Keras calls a layer that changes nothing may stand between
+    two LSTMs; whatever else does, such as a repeat_vector, makes two LSTMs of them.
+
+    Args:
+        layer_names: all layers in their order.
+        prefixes: of the LSTMs, by the name of their layer.
+    """
+    below = None
+    for name in layer_names:
+        if name in prefixes:
+            if below is not None:
+                yield prefixes[below], prefixes[name]
+            below = name
+        elif not HARMLESS_NAMES.fullmatch(name):
+            below = None

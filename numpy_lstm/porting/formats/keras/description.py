@@ -57,7 +57,7 @@ def described_lstms(
             another would double everything in it.
     """
     class_name, config = class_of(node), config_of(node)
-    if class_name in LSTM_CLASSES:
+    if class_name in LSTM_CLASSES or is_subclass(node):
         yield DescribedLSTM(group, names, str(config.get("name", "")), class_name, config, {})
     elif class_name == "Bidirectional":
         if not in_bidirectional:
@@ -78,6 +78,17 @@ def described_lstms(
             yield from described_lstms(
                 child, within, (*names, name), in_bidirectional=in_bidirectional
             )
+
+
+def is_subclass(node: Any) -> bool:
+    """Whether a layer of somebody's own class has the options of an LSTM.
+
+    A GRU has an option reset_after, and a ConvLSTM filters.
+    """
+    config = config_of(node)
+    options = {"units", "activation", "recurrent_activation"}
+    is_own = class_of(node) not in ("GRU", "GRUCell", "SimpleRNN", "SimpleRNNCell", "")
+    return is_own and options <= config.keys() and "reset_after" not in config
 
 
 def _both_directions(
@@ -151,6 +162,11 @@ def _activation(path: Path, layer: str, option: str, value: Any) -> str:
 def caveats(layer: str, lstm: DescribedLSTM) -> list[str]:
     """What an LSTM does that its weights and activations do not say, a sentence each."""
     result = []
+    if lstm.class_name not in LSTM_CLASSES:
+        result.append(
+            f"{layer}: is of the class {lstm.class_name[:60]!r}, taken for an LSTM by its options:"
+            " what the code of that class changes is not in the file"
+        )
     if bool(lstm.config.get("go_backwards")) and not lstm.backward:
         result.append(
             f"{layer}: go_backwards is set: it reads sequences from their end, and its outputs are"

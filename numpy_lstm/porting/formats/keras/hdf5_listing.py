@@ -16,7 +16,9 @@ from importlib import import_module
 from typing import Any
 
 TEXTS = ("keras_version", "model_config", "name", "dtype")
-"""Attributes that are read; no other is touched."""
+"""Attributes that are read; no other is touched, but for `LAYER_NAMES`."""
+LAYER_NAMES = "layer_names"
+"""The attribute of Keras 1 and 2 with a list of texts: all layers, in their order."""
 
 
 def listing(data: bytes) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def listing(data: bytes) -> dict[str, Any]:
                 raise ValueError(f"{where!r} is a second name of an object")
             seen.add(address)
             texts[where] = {name: _text(item, where, name) for name in TEXTS if name in item.attrs}
+            if LAYER_NAMES in item.attrs:
+                texts[where][LAYER_NAMES] = _joined_texts(item, where)
             if isinstance(item, h5py.Dataset):
                 tensors[where] = _place(item, where)
                 continue
@@ -71,6 +75,20 @@ def _text(item: Any, where: str, name: str) -> str:
     if isinstance(value, bytes):
         return value.decode()
     return str(value)
+
+
+def _joined_texts(item: Any, where: str) -> str:
+    """The list of layers' names of a group, a line each."""
+    import h5py
+
+    attribute = item.attrs.get_id(LAYER_NAMES)
+    is_text = attribute.dtype.kind == "S" or h5py.check_string_dtype(attribute.dtype) is not None
+    if len(attribute.shape) != 1 or not (is_text or attribute.shape == (0,)):
+        raise ValueError(f"attribute {LAYER_NAMES!r} of {where!r} is no list of texts")
+    names = [
+        name.decode() if isinstance(name, bytes) else str(name) for name in item.attrs[LAYER_NAMES]
+    ]
+    return "\n".join(names)
 
 
 def _place(dataset: Any, where: str) -> tuple[str, tuple[int, ...], int]:

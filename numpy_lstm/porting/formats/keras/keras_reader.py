@@ -9,6 +9,7 @@ Sources: keras/src/saving/saving_lib.py (Keras 3), keras/src/legacy/saving/legac
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ import numpy as np
 from numpy_lstm.errors import InputError
 from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.formats.checks import check_declared, errors_as_damage, read_bytes
-from numpy_lstm.porting.formats.keras.connections import pairs_in_a_row
+from numpy_lstm.porting.formats.keras.connections import pairs_in_a_row, pairs_in_order
 from numpy_lstm.porting.formats.keras.description import (
     DescribedLSTM,
     caveats,
     described_lstms,
     facts_of,
 )
+from numpy_lstm.porting.formats.keras.hdf5_listing import LAYER_NAMES
 from numpy_lstm.porting.formats.keras.hdf5_reader import Texts, read_hdf5
 from numpy_lstm.porting.formats.keras.names import (
     NamedTensor,
@@ -41,6 +43,11 @@ from numpy_lstm.porting.layouts.canonical import RuntimeFacts
 
 MEMBERS = ("model.weights.h5", "config.json", "metadata.json")
 """What a .keras file holds."""
+OLDER_DEFAULT = (
+    "whose LSTM had hard_sigmoid(0.2, 0.5) on its gates unless sigmoid was asked for, and"
+    " TensorFlow 2's of that time sigmoid"
+)
+KERAS_1_DEFAULT = f"written by Keras 1, {OLDER_DEFAULT.partition(', and')[0]}"
 OPTIMISER = ("optimizer/", "optimizer_weights/")
 """Paths of what is no weight of the network."""
 
@@ -68,10 +75,65 @@ def read_keras(path: Path) -> Archive:
     if config is None and "model_config" in attributes:
         config = _json(path, "model_config", attributes["model_config"])
     if config is None:
-        return Archive("keras", renamed, rows=layouts)
+        return _weights_alone(renamed, layouts, names, attributes, texts)
     version = version or attributes.get("keras_version", "1")
     found = _description(path, config, version, names, texts if numbered else None)
-    return Archive("keras", renamed, found.facts, layouts, found.chains, found.notes)
+    layers = dict.fromkeys(named.layer for named in names.values())
+    unsaid = {
+        f"{layer}/": "since the model's description does not say that this is an LSTM"
+        for layer in layers
+        if f"{layer}/" not in found.facts
+    }
+    return Archive(
+        "keras",
+        renamed,
+        found.facts,
+        layouts,
+        found.chains,
+        found.notes,
+        asked_activations=unsaid,
+    )
+
+
+def _weights_alone(
+    tensors: Mapping[str, np.ndarray],
+    layouts: tuple[str, ...],
+    names: Mapping[str, NamedTensor],
+    attributes: Mapping[str, str],
+    texts: Texts,
+) -> Archive:
+    """A file of weights without a description: what its version and its list of layers say."""
+    prefixes = {named.layer: f"{named.layer}/" for named in names.values()}
+    why = _older_default(attributes.get("keras_version", ""), layouts)
+    asked = dict.fromkeys(prefixes.values(), why) if why else {}
+    chains = None
+    if LAYER_NAMES in attributes:
+        listed = attributes[LAYER_NAMES].split("\n")
+        chains = frozenset(
+            pairs_in_order(listed, {p: q for p, q in prefixes.items() if p in listed})
+        )
+    elif any(_repeats(path) for path in texts):
+        chains = frozenset()
+    return Archive("keras", tensors, rows=layouts, chains=chains, asked_activations=asked)
+
+
+def _repeats(path: str) -> bool:
+    """Whether a group is that of a layer that stands between an encoder and a decoder."""
+    return (
+        re.search(r"(^|/)(repeat_vector|time_distributed|attention)(_\d+)?(/|$)", path) is not None
+    )
+
+
+def _older_default(version: str, layouts: tuple[str, ...]) -> str:
+    """Why the version of Keras that wrote the weights leaves the activations open; "" if not."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None:
+        return KERAS_1_DEFAULT if layouts == ("keras-1",) else ""
+    if (int(numbers[1]), int(numbers[2])) >= (2, 3):
+        return ""
+    if "keras-cudnn" in layouts:
+        return ""
+    return f"written by Keras {version[:20]}, before 2.3, {OLDER_DEFAULT}"
 
 
 def _json(path: Path, what: str, text: str | bytes) -> Any:
