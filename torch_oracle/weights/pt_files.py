@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.archive import QUANTISED, Archive
 from numpy_lstm.porting.formats.checks import (
     check_can_be_written,
     check_declared,
@@ -25,12 +26,14 @@ from torch_oracle.weights.verified_archive import verified_archive
 
 TORCH_DTYPES = tuple("float16 bfloat16 float32 float64 bool uint8 int8 int16 int32 int64".split())
 """What is kept, by the names that torch and NumPy share."""
-NESTED = ("state_dict", "model_state_dict", "model")
-"""Where training programs put a state_dict beside other things."""
+NO_WEIGHTS = re.compile("optim|sched|scaler|callback|rng_state|hyper_param|loops", re.IGNORECASE)
+"""Keys of checkpoints under which there are tensors, but not those of a model."""
+MOST_LEVELS = 2
+"""How many dicts deep a state_dict may lie in a file."""
 
 
 def read_pt(path: Path) -> Archive:
-    """Read a state_dict, or a dict that has one under a key of `NESTED`.
+    """Read a state_dict, or a dict that has some under any keys, two levels down at most.
 
     What is no dense tensor of `TORCH_DTYPES` is left out, with a note.
 
@@ -42,7 +45,7 @@ def read_pt(path: Path) -> Archive:
     content = _load(path, verified_archive(path))
     if not isinstance(content, Mapping):
         raise InputError(
-            f"{path}: expected a state_dict, or a dict with one under {', '.join(NESTED)},"
+            f"{path}: expected a state_dict, or a dict with one in it,"
             f" got {type(content).__name__}; save module.state_dict()"
         )
     found, left_out = {}, []
@@ -59,14 +62,24 @@ def read_pt(path: Path) -> Archive:
             raise InputError(f"{path}: {name}: expected one tensor of that name, got two")
         found[name] = value
     if not found:
-        raise InputError(f"{path}: expected a dict of tensors, got none; save module.state_dict()")
+        keys = ", ".join(str(key)[:40] for key in list(content)[:8])
+        raise InputError(
+            f"{path}: expected tensors, {MOST_LEVELS} dicts down at most, got none under the keys"
+            f" {keys or '(none)'}; save module.state_dict()"
+        )
     # Strides of zero make any size of one number.
     sizes = (math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in found.values())
     check_declared(path, sum(sizes))
     tensors = {name: to_array(tensor) for name, tensor in found.items()}
-    nested = [key for key in NESTED if isinstance(content.get(key), Mapping)]
+    nested = [key for key, value in content.items() if _holds_weights(key, value)]
     notes = tuple(f"names begin with {key}, where the file has its weights" for key in nested)
-    return Archive("pt", tensors, notes=notes + left_out_note(left_out))
+    others = ()
+    for text in left_out:
+        if text.endswith(" (quantised)"):
+            name = text.removesuffix(" (quantised)")
+            others = (f"{name} is quantised: {QUANTISED.format('integers')}",)
+            break
+    return Archive("pt", tensors, notes=notes + left_out_note(left_out), others=others)
 
 
 def pt_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
@@ -121,16 +134,29 @@ def to_tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _entries(content: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+def _entries(content: Mapping[Any, Any], level: int = 0) -> Iterator[tuple[Any, Any]]:
     """Names and values, those of a nested state_dict under a dotted prefix."""
     for key, value in content.items():
-        if key in NESTED and isinstance(value, Mapping):
-            for name, inner in value.items():
+        if level < MOST_LEVELS and _holds_weights(key, value):
+            for name, inner in _entries(value, level + 1):
                 if isinstance(name, str):
                     name = f"{key}.{name}"
                 yield name, inner
         else:
             yield key, value
+
+
+def _holds_weights(key: Any, value: Any) -> bool:
+    """Whether a dict within a checkpoint has tensors by name, of itself or one level below."""
+    if not isinstance(value, Mapping) or not isinstance(key, str) or NO_WEIGHTS.search(key):
+        return False
+    if not value or not all(isinstance(name, str) for name in value) or "param_groups" in value:
+        return False
+    parts = [*value.values()]
+    for name, part in value.items():
+        if isinstance(part, Mapping) and not NO_WEIGHTS.search(name):
+            parts += part.values()
+    return any(isinstance(part, torch.Tensor) for part in parts)
 
 
 def _reason(value: Any) -> str:

@@ -8,12 +8,14 @@ is given a fresh archive of what was verified.
 
 import io
 import pickletools
+import re
 import zipfile
 from pathlib import Path
 
 import torch
 
 from numpy_lstm.errors import InputError
+from numpy_lstm.porting.formats.archive import QUANTISED
 from numpy_lstm.porting.formats.checks import (
     check_declared,
     check_is_file,
@@ -120,6 +122,11 @@ def _check_pickle(path: Path, data: bytes) -> None:
                 called = name
         elif opcode.name in OTHER_CALLS:
             called = f"opcode {opcode.name}"
+        if called is not None and re.search(r"ScriptObject|quanti[sz]ed", called):
+            raise InputError(
+                f"{path}: is quantised: {QUANTISED.format('int8')}"
+                f" (its pickle has {called[:100]!r}, which was not run)"
+            )
         if called is not None:
             raise InputError(
                 f"{path}: its pickle has {called[:100]!r}, which no LSTM's weights need, and which"

@@ -12,6 +12,9 @@ import numpy as np
 
 from numpy_lstm.porting.layouts.canonical import RuntimeFacts
 
+QUANTISED = "{}, the float weights are not in the file; use the model before its quantisation"
+"""Why a quantised LSTM is not read, and what to do; after the dtype of its integers."""
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -24,6 +27,8 @@ class Archive:
         facts: what the container itself says of an LSTM, by the prefix of its tensors.
         asked_activations: why the activations of an LSTM must be said by the caller, a phrase, by
             the prefix of its tensors.
+        asks_layout: whether the file spells its equations out, in operators that are not read, so
+            that the caller must say whether a layout is its LSTM's.
         rows: keys of the layouts that this container is made for; any when empty.
         chains: prefixes of two layers of which the second reads what the first puts out, and all
             of it; None if the container does not say what lies between layers.
@@ -40,5 +45,6 @@ class Archive:
     chains: frozenset[tuple[str, str]] | None = None
     notes: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    asks_layout: bool = False
     asked_activations: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()

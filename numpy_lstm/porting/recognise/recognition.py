@@ -75,8 +75,14 @@ def survey(archive: Archive, layout: str | None = None) -> Survey:
             readings += readings_by_shape(row, groups)
         if not readings:
             others += others_by_shape(floating)
+    if archive.asks_layout and layout is None:
+        readings = [replace(reading, guess=_names_by_kind(reading)) for reading in readings]
     found = _grouped([replace(r, lstm=_with_facts(r.lstm, archive)) for r in readings])
     return Survey(found, tuple(others))
+
+
+def _names_by_kind(reading: Reading) -> dict[str, str]:
+    return {place.tensor.holds: place.name for place in reading.lstm.present}
 
 
 def _is_coupled(reading: Reading) -> bool:

@@ -55,6 +55,14 @@ def select_lstm(path: Path, survey: Survey, options: ReadOptions) -> FoundLSTM:
 def _guessed(path: Path, found: FoundLSTM, options: ReadOptions) -> OptionError:
     """The error for tensors that only their shapes speak for."""
     tensors = ", ".join(sorted(found.best.names))
+    if found.best.evidence[0]:
+        return OptionError(
+            f"{path}: has no LSTM node: its cell is spelt out in operators, which are not read; if"
+            f" {tensors} are those of an LSTM without anything more, say the layout that they"
+            " have with ",
+            "layout",
+            f" {found.best.lstm.layout.key}",
+        )
     keys = listed(list(dict.fromkeys(r.lstm.layout.key for r in found.equally_likely)))
     if options.layout is None:
         beginning = f"say the layout ({keys}, ...) and which tensor is which with "

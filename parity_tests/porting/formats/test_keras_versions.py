@@ -1,5 +1,7 @@
 """What a version of Keras, a subclass and a list of layers say of weights is read."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -11,6 +13,12 @@ from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH
 from numpy_lstm.porting.options import OptionError, ReadOptions
 from numpy_lstm.porting.recognise.loading import lstm_in_archive, read_lstm
 
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    ),
+    pytest.mark.usefixtures("without_type_checks"),
+]
 HARD = ("hard_sigmoid(0.2, 0.5)", "tanh", "tanh")
 
 
@@ -81,6 +89,7 @@ def test_only_what_changes_nothing_may_stand_between_two_layers(tmp_path, betwee
 
 @pytest.fixture(scope="module")
 def keras():
+    os.environ["KERAS_BACKEND"] = "torch"
     return pytest.importorskip("keras")
 
 

@@ -23,7 +23,9 @@ from numpy_lstm.porting.layouts.all_frameworks import TABLE
 from numpy_lstm.porting.layouts.arrangement import sizes_of, to_canonical, to_layout
 from numpy_lstm.porting.layouts.canonical import SIGMOID_TANH, CanonicalLSTM, RuntimeFacts
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
+from numpy_lstm.porting.options import OptionError, ReadOptions
 from numpy_lstm.porting.proof.run_as_placed import PlacedCell, run_as_placed
+from numpy_lstm.porting.recognise.loading import read_lstm
 from numpy_lstm.porting.recognise.recognition import recognise
 from numpy_lstm.roundoff import K, Noise, distance, distances
 from parity_tests.conftest import DATA
@@ -497,8 +499,52 @@ def test_operators_of_other_makers_are_not_taken_for_the_standards(tmp_path):
 
 def test_a_model_without_an_lstm_has_none(tmp_path):
     archive = read(tmp_path, graph_of("out = Relu (x)", W=np.ones((1, 28, 3), F4)))
-    assert archive.tensors == {}
+    assert list(archive.tensors) == ["W"]
     assert recognise(archive) == []
+
+
+def spelt_out(names):
+    """A cell of PyTorch in operators, as exporters write it."""
+    shapes = [(28, I), (28, 7), (28,), (28,)]
+    p = {name: np.ones(shape, F4) for name, shape in zip(names, shapes, strict=True)}
+    body = "out = Relu (x)"
+    return graph_of(body, **p)
+
+
+def test_the_weights_of_a_cell_in_operators_are_listed_and_read_if_the_layout_is_said(tmp_path):
+    names = [f"cell.{kind}_{side}" for kind in ("weight", "bias") for side in ("ih", "hh")]
+    path = saved(tmp_path, spelt_out(names))
+    with pytest.raises(OptionError, match=r"spelt out in operators.* with layout torch-cell"):
+        read_lstm(path)
+    loaded = read_lstm(path, ReadOptions(layout="torch-cell"))
+    assert set(loaded.lstm.tensors) == set(names)
+    path = saved(tmp_path, spelt_out(["onnx::Gemm_1", "onnx::Gemm_2", "b1", "b2"]))
+    with pytest.raises(OptionError, match="shapes alone prove nothing"):
+        read_lstm(path)
+
+
+def test_a_reverse_direction_is_read_with_a_note_and_is_no_layer_of_a_stack(tmp_path):
+    p = weights()
+    model = graph_of(LSTM_NODE.replace("=7", '=7, direction = "reverse"'), **p)
+    archive = only(tmp_path, model, p)
+    assert archive.notes[0].startswith("node out: direction is reverse: it reads sequences from")
+
+
+def test_a_quantised_lstm_is_called_so(tmp_path):
+    integers = {name: np.ones((1, 3, 28), np.int8) for name in ("W", "R")}
+    model = graph_of(LSTM_NODE, **{**weights(), **integers})
+    for node in model.graph.node:
+        if node.op_type == "LSTM":
+            node.op_type, node.domain = "DynamicQuantizeLSTM", "com.microsoft"
+    with pytest.raises(InputError, match="node out is a quantised LSTM: int8, the float weights"):
+        read_lstm(saved(tmp_path, model))
+
+
+def test_a_gru_is_called_so(tmp_path):
+    gru = {"W": np.ones((1, 12, I), F4), "R": np.ones((1, 12, 4), F4)}
+    model = graph_of("out = GRU <hidden_size=4> (x, W, R)", **gru)
+    with pytest.raises(InputError, match="no LSTM found: node out is a GRU"):
+        read_lstm(saved(tmp_path, model))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
@@ -643,7 +689,7 @@ def test_exact_numbers_of_activations_are_believed_only_if_the_node_has_them(tmp
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ('direction = "reverse"', "direction = 'reverse' has no place here; expected 'forward' or"),
+        ('direction = "up"', "direction = 'up' is unknown; expected 'forward', 'reverse' or"),
         ("clip = 3.0", "clip = 3 of pre-activations has no place here"),
         ("input_forget = 1", r"input_forget = 1 \(f = 1 - i\) has no place"),
         ("layout = 2", "layout = 2; expected 0 or 1"),

@@ -278,6 +278,26 @@ def test_a_nested_state_dict_is_found_and_said_so(key, tmp_path):
     )
 
 
+@pytest.mark.parametrize("path_of_keys", [("net",), ("G",), ("models", "encoder"), ("ckpt", "ema")])
+def test_a_state_dict_is_found_under_any_keys_two_levels_down(path_of_keys, tmp_path):
+    module = nn.LSTM(3, 5)
+    content: dict = module.state_dict()
+    for key in reversed(path_of_keys):
+        content = {"step": 3, key: content}
+    adam = torch.optim.Adam(module.parameters())
+    content |= {"optimizer_states": {"0": {"exp_avg": torch.ones(2)}}, "opt": adam.state_dict()}
+    (path := tmp_path / "a.pt").write_bytes(saved(content))
+    prefix = ".".join(path_of_keys)
+    assert set(read_pt(path).tensors) == {f"{prefix}.{name}" for name in module.state_dict()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_module_is_called_so(tmp_path):
+    quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.LSTM(3, 5)), {nn.LSTM})
+    sentence = refusal(tmp_path / "a.pt", saved(quantised.state_dict()))
+    assert sentence.startswith("is quantised: int8, the float weights are not in the file; use")
+
+
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 def test_what_is_no_dense_tensor_of_numbers_is_left_out_by_name(tmp_path):
@@ -507,10 +527,12 @@ def test_what_holds_no_weights_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a regular file"):
         read_pt(tmp_path)
     remedy = "save module.state_dict()"
-    expected = "expected a state_dict, or a dict with one under state_dict, model_state_dict, model"
+    expected = "expected a state_dict, or a dict with one in it"
     assert refusal(path, saved([torch.ones(1)])) == f"{expected}, got list; {remedy}"
     assert refusal(path, saved(torch.ones(1))) == f"{expected}, got Tensor; {remedy}"
-    assert refusal(path, saved({"epoch": 3})) == f"expected a dict of tensors, got none; {remedy}"
+    assert refusal(path, saved({"epoch": 3, "optim": {"w": torch.ones(1)}})) == (
+        f"expected tensors, 2 dicts down at most, got none under the keys epoch, optim; {remedy}"
+    )
     assert "'torch.nn.modules.rnn.LSTM'" in refusal(path, saved(nn.LSTM(1, 2)))
     assert "'torch._utils._rebuild_tensor_v3'" in refusal(
         path, saved({"w": torch.ones(1, dtype=torch.uint16)})

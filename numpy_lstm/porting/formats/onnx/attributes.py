@@ -53,12 +53,14 @@ class Attributes:
 
     Args:
         directions: 1 or 2.
+        reverse: whether the only direction reads sequences from their end.
         hidden_size: None if it is not given.
         batch_first: whether inputs, outputs and states begin with the batch.
         activations: of both directions alike.
     """
 
     directions: int
+    reverse: bool
     hidden_size: int | None
     batch_first: bool
     activations: Activations
@@ -76,9 +78,10 @@ def attributes_of(node: onnx.NodeProto) -> Attributes:
             raise Unreadable(f"attribute {attribute.name!r} is unknown or there twice")
         found[attribute.name] = getattr(attribute, FIELDS[attribute.name])
     direction = _text(found.get("direction", b"forward"))
-    if direction not in ("forward", "bidirectional"):
+    if direction not in ("forward", "reverse", "bidirectional"):
         raise Unreadable(
-            f"direction = {direction!r} has no place here; expected 'forward' or 'bidirectional'"
+            f"direction = {direction!r} is unknown; expected 'forward', 'reverse' or"
+            " 'bidirectional'"
         )
     if "clip" in found:
         raise Unreadable(f"clip = {found['clip']:g} of pre-activations has no place here")
@@ -87,14 +90,15 @@ def attributes_of(node: onnx.NodeProto) -> Attributes:
     layout = found.get("layout", 0)
     if layout not in (0, 1):
         raise Unreadable(f"layout = {layout}; expected 0 or 1")
-    directions = 1 if direction == "forward" else 2
+    directions = 2 if direction == "bidirectional" else 1
     activations = _activations(
         [_text(name) for name in found.get("activations", ())],
         found.get("activation_alpha", ()),
         found.get("activation_beta", ()),
         directions,
     )
-    return Attributes(directions, found.get("hidden_size"), layout == 1, activations)
+    reverse = direction == "reverse"
+    return Attributes(directions, reverse, found.get("hidden_size"), layout == 1, activations)
 
 
 def _text(data: bytes) -> str:

@@ -176,6 +176,8 @@ def _feeds(below: LSTMNode, above: LSTMNode, x: Value, evaluate: Evaluator) -> b
     different, and must hand them on unchanged.
     """
     T, N, D, H = 5, 3, below.attributes.directions, below.tensors["R"].shape[2]
+    if below.attributes.reverse or above.attributes.reverse:
+        return False
     if below.kind != above.kind or above.tensors["W"].shape[2] != D * H:
         return False
     y = np.arange(T * N * D * H).reshape(T, N, D, H)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from numpy_lstm.errors import InputError
-from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.archive import QUANTISED, Archive
 from numpy_lstm.porting.formats.checks import check_name, errors_as_damage, name_fault
 from numpy_lstm.porting.formats.onnx.attributes import exact_activations
 from numpy_lstm.porting.formats.onnx.constants import (
@@ -38,8 +38,9 @@ def read_onnx(path: Path) -> Archive:
 
     Each is named for its node, NAME/. LSTMs of which one reads what another gives are layers of
     one, NAME/l0/, NAME/l1/, and so on. A node whose weights are not constant is left out, with a
-    note; so is one that has no place here (reverse direction alone, clip, ...), if there is
-    another. Other weights of the main graph are listed as well.
+    note; so is one that has no place here (clip, ...), if there is another. Other weights of the
+    main graph are listed as well; where it has no LSTM node, they may be those of a cell that is
+    spelt out in operators, whose layout the caller must say.
 
     Raises:
         InputError: no whole model, tensors in other files, or no LSTM that can be had here.
@@ -69,12 +70,36 @@ def archive_of(path: Path, model: onnx.ModelProto, file_bytes: int) -> Archive:
     ]
     archive = _named(path, stacks_of(nodes, evaluate), model)
     notes += archive.notes
-    others: dict[str, np.ndarray] = {}
-    if nodes:
-        others, left_out = _other_weights(path, model, taken, archive.tensors)
-        if left_out:
-            notes.append(f"weights left out, for their names: {', '.join(left_out)}")
-    return replace(archive, tensors={**archive.tensors, **others}, notes=tuple(notes))
+    others, left_out = _other_weights(path, model, taken, archive.tensors)
+    if left_out:
+        notes.append(f"weights left out, for their names: {', '.join(left_out)}")
+    networks = _other_networks(model)
+    archive = replace(archive, tensors={**archive.tensors, **others}, others=tuple(networks))
+    if not nodes:
+        archive = replace(archive, rows=(), asks_layout=True)
+    return replace(archive, notes=tuple(notes))
+
+
+def _other_networks(model: onnx.ModelProto) -> list[str]:
+    """Recurrent nodes of the main graph that are no LSTMs, and LSTMs that are quantised."""
+    result = []
+    integers = {
+        output
+        for node in model.graph.node
+        if node.op_type in ("DequantizeLinear", "DynamicQuantizeLinear")
+        for output in node.output
+    }
+    for node in model.graph.node:
+        name = node.name or next(iter(node.output), "")
+        if node.op_type == "DynamicQuantizeLSTM" or (
+            node.op_type == "LSTM" and integers & set(node.input[1:3])
+        ):
+            result.append(f"node {name} is a quantised LSTM: {QUANTISED.format('int8')}")
+        elif node.op_type == "GRU":
+            result.append(f"node {name} is a GRU, and no LSTM")
+        elif node.op_type == "RNN":
+            result.append(f"node {name} is a plain RNN, and no LSTM")
+    return result
 
 
 def _lstm_nodes(
@@ -95,7 +120,14 @@ def _lstm_nodes(
             notes.append(f"node {operation.name}: left out, since its weights are not constant")
             continue
         try:
-            nodes.append(node_of(operation, evaluate, zeros_learned))
+            node = node_of(operation, evaluate, zeros_learned)
+            nodes.append(node)
+            if node.attributes.reverse:
+                notes.append(
+                    f"node {operation.name}: direction is reverse: it reads sequences from their"
+                    " end, and its outputs are in the order of x; elsewhere, reverse x and y in"
+                    " time"
+                )
         except Unreadable as error:
             refused.append(f"node {operation.name}: {error}")
     if refused and not nodes:
@@ -125,8 +157,10 @@ def _other_weights(
     others, left_out = {}, []
     for tensor in model.graph.initializer:
         dtype = ONNX_DTYPES.get(tensor.data_type)
-        if tensor.name in taken or dtype is None or "float" not in dtype.name:
+        if tensor.name in taken or dtype is None:
             continue
+        if tensors and "float" not in dtype.name:
+            continue  # beside an LSTM that is found, axes and shapes are of no interest
         if name_fault(tensor.name) or tensor.name in tensors:
             left_out.append(repr(tensor.name))
             continue

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.archive import QUANTISED, Archive
 from numpy_lstm.porting.layouts.all_frameworks import ROWS
 from numpy_lstm.porting.layouts.placed_lstm import Place, PlacedLSTM
 from numpy_lstm.porting.recognise.readings import RECURRENT, Reading
@@ -77,10 +77,6 @@ def quantised(archive: Archive) -> Iterator[str]:
             dtype = archive.tensors[name].dtype.name
             yield f"{name} is quantised: {QUANTISED.format(dtype)}"
             return
-
-
-QUANTISED = "{}, the float weights are not in the file; use the model before its quantisation"
-"""Why a quantised LSTM is not read, and what to do."""
 
 
 def _is_recurrent(name: str) -> bool:
