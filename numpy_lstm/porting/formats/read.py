@@ -20,6 +20,7 @@ from numpy_lstm.porting.formats.containers import (
     load,
 )
 from numpy_lstm.porting.formats.derived_weights import with_derived_weights
+from numpy_lstm.porting.formats.handwritten_names import with_usual_names
 from numpy_lstm.porting.formats.npz_file import ZIP_ERRORS
 from numpy_lstm.porting.formats.tensorflow.checkpoint_files import index_of
 
@@ -71,7 +72,10 @@ def read_archive(path: Path, readers: Mapping[str, Reader] | None = None) -> Arc
 
 
 def _with_files(archive: Archive, path: Path) -> Archive:
-    return replace(with_derived_weights(archive), files=archive.files or (path,))
+    archive = with_derived_weights(archive)
+    if not archive.rows and archive.container in ("npz", "safetensors", "json", "pt"):
+        archive = with_usual_names(archive)
+    return replace(archive, files=archive.files or (path,))
 
 
 def _content(path: Path) -> Content:
