@@ -6,11 +6,12 @@ second does not hold, 2 unusable input.
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -49,7 +50,10 @@ class Inspect:
         if self.json:
             print(json.dumps(report, indent=1, allow_nan=False))
         else:
-            print_inspection(report, Console())
+            console = Console()
+            print_inspection(report, console)
+            for lstm in report["lstms"]:
+                say(console, f"next: {convert_line(self.file, lstm, len(report['lstms']))}")
         return 0
 
 
@@ -100,6 +104,8 @@ class Convert:
         print_record(record, console)
         proof = proof_path(self.destination).name
         say(console, f"{self.destination} written; its proof is {proof}")
+        if self.to == "torch" and self.destination.suffix == ".pt":
+            say(console, loading_lines(self.destination, record["sizes"]))
         return 0
 
 
@@ -171,6 +177,7 @@ class Layouts:
         return 0
 
 
+COMMANDS = ("inspect", "convert", "check", "layouts")
 Command = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
@@ -182,12 +189,54 @@ Command = (
 def main(program: str, arguments: Sequence[str]) -> int:
     """Run the command line `numpy-lstm port`; the exit status."""
     sys.path.insert(0, "")  # live modules are imported from the current folder
+    if arguments and os.path.isfile(arguments[0]) and arguments[0] not in COMMANDS:
+        arguments = ["inspect", *arguments]
     command = parse(Command, program, __doc__, arguments, (Inspect, Convert, Check, Layouts))
     with threadpool_limits(1):
         try:
             return command.run()
         except OptionError as error:
             raise InputError(error.worded(flag_of(error))) from error
+
+
+def convert_line(file: Path, lstm: Mapping[str, Any], count: int) -> str:
+    """The command that converts an LSTM which `inspect` has found, with what the file leaves open.
+
+    Args:
+        file: that was inspected.
+        lstm: its report.
+        count: how many LSTMs the file holds.
+    """
+    words = ["numpy-lstm port convert", shlex.quote(str(file)), "OUT.pt --to torch"]
+    if lstm["guess"]:
+        words.append(f"--from {lstm['hypotheses'][0]['layout']} --names {lstm['names']}")
+    elif lstm["ambiguous"]:
+        words.append(f"--from {lstm['hypotheses'][0]['layout']}")
+    if count > 1 and not lstm["guess"]:
+        words.append(f"--select {shlex.quote(lstm['select'])}")
+    unsaid = " ".join(lstm["unsaid"])
+    if "forget_bias" in unsaid:
+        words.append("--forget-bias 1.0")
+    if "activations, which must be given" in unsaid:
+        words.append("--activations 'hard_sigmoid(0.2, 0.5)' tanh tanh")
+    return " ".join(words)
+
+
+def loading_lines(path: Path, sizes: Mapping[str, Any]) -> str:
+    """Three lines of Python that load a converted state_dict into PyTorch's module."""
+    options = [f"{sizes['input_size']}, {sizes['hidden_size']}, num_layers={sizes['num_layers']}"]
+    if not sizes["bias"]:
+        options.append("bias=False")
+    if sizes["bidirectional"]:
+        options.append("bidirectional=True")
+    if sizes["proj_size"]:
+        options.append(f"proj_size={sizes['proj_size']}")
+    return (
+        "to load it:\n"
+        "    import torch\n"
+        f"    lstm = torch.nn.LSTM({', '.join(options)})  # x: [T, N, I]\n"
+        f"    lstm.load_state_dict(torch.load({str(path)!r}, weights_only=True))"
+    )
 
 
 def parsed_names(text: str | None) -> dict[str, str] | None:

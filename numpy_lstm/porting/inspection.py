@@ -8,6 +8,7 @@ from numpy_lstm.porting.formats.archive import Archive
 from numpy_lstm.porting.recognise.defects import find_defects
 from numpy_lstm.porting.recognise.expected import expected_tensors
 from numpy_lstm.porting.recognise.facts import missing_facts
+from numpy_lstm.porting.recognise.naming import names_text
 from numpy_lstm.porting.recognise.other_tensors.leftovers import tensors_and_neighbours
 from numpy_lstm.porting.recognise.readings import FoundLSTM, Reading
 from numpy_lstm.porting.recognise.recognition import survey
@@ -62,6 +63,7 @@ def _lstm_report(found: FoundLSTM, archive: Archive) -> dict[str, Any]:
         "select": found.label,
         "ambiguous": found.ambiguous,
         "guess": bool(found.best.guess),
+        "names": names_text(found.best.guess),
         "problems": [str(defect) for defect in defects],
         "activations": None if stored is None else list(stored.activations),
         "unsaid": list(missing_facts(lstm, archive).values()),
