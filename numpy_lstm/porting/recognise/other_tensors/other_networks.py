@@ -44,11 +44,12 @@ def _has_blocks(place: Place, rows: int, lstm: PlacedLSTM) -> bool:
 def others_by_name(readings: Sequence[Reading]) -> list[str]:
     """What readings found under names of a layout that is no LSTM, a sentence for each prefix."""
     found: dict[str, str] = {}
+    most = max((len(reading.names) for reading in readings), default=0)
     for reading in readings:
         kind = network_of(reading.lstm)
         for prefix in dict.fromkeys(reading.lstm.prefixes):
             sentence = f"{prefix or 'the file'} is {kind}, and no LSTM"
-            if reading.lstm.coupled and not reading.misfit:
+            if reading.lstm.coupled and not reading.misfit and len(reading.names) == most:
                 key = reading.lstm.layout.key
                 found[prefix] = f"{sentence}; if its gates are coupled, say the layout {key}"
             found.setdefault(prefix, sentence)
