@@ -34,7 +34,7 @@ from torch_oracle.weights.torch_sampling import generate, log_probabilities
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
 DTYPES = [np.float32, np.float64]
-README = """
+LINES = """
 from numpy_lstm import load_checkpoint, save_checkpoint
 from torch_oracle.weights.language_models import from_torch, to_torch
 
@@ -113,12 +113,12 @@ def test_a_trained_checkpoint_comes_back_bit_for_bit(trained, tmp_path):
     assert_same(through(trained), trained)
 
 
-def test_the_lines_of_the_readme_do_as_they_say(trained, tmp_path, monkeypatch):
+def test_the_lines_of_the_page_do_as_they_say(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(Path("best.safetensors"), trained)
     names = {}
-    assert README in (Path(__file__).parents[2] / "README.md").read_text()
-    exec(README, names)
+    assert LINES in (Path(__file__).parents[2] / "docs" / "porting.md").read_text()
+    exec(LINES, names)
     assert isinstance(names["module"], nn.Module)
     assert_same(load_checkpoint(Path("back.safetensors")), trained)
 

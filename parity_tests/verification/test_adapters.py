@@ -39,6 +39,46 @@ def test_a_correct_lstm_in_any_shape_passes(name):
     assert max(far for far, _ in verification.worst.values()) < 8
 
 
+def stored_in_float64(outputs):
+    """The same numbers in arrays as np.zeros makes them."""
+    return {name: np.asarray(array).astype(np.float64) for name, array in outputs.items()}
+
+
+def given_type_stored_in_float64(weights, x, dy):
+    """Computes in the dtype that it is given."""
+    return stored_in_float64(handwritten.pairs(weights, x, dy))
+
+
+def float32_stored_in_float64(weights, x, dy):
+    """Computes in float32, whatever it is given."""
+    narrow = {name: array.astype(np.float32) for name, array in weights.items()}
+    x, dy = x.astype(np.float32), dy.astype(np.float32)
+    return stored_in_float64(handwritten.pairs(narrow, x, dy))
+
+
+@pytest.mark.parametrize("lstm", [given_type_stored_in_float64, float32_stored_in_float64])
+def test_float32_stored_in_float64_is_right_and_said(lstm):
+    verification = verify(adapter_of(lstm))
+    assert verification.passed, (verification.divergences[:1], verification.complaints)
+    (note,) = (note for note in verification.notes if "stored in float64" in note)
+    assert note.startswith("computed in float32, stored in float64: y")
+
+
+def test_what_is_stored_in_float64_must_be_right_too():
+    """Wrong formulas, and float64 that is merely as coarse as float32."""
+
+    def wrong(weights, x, dy):
+        x
+
+    def coarse(weights, x, dy):
+        outputs = handwritten.pairs(weights, x, dy)
+        return outputs | {"y": outputs["y"] * (1 + 1e-8)}
+
+    assert not verify(adapter_of(wrong)).passed
+    failed = [case for case, _ in verify(adapter_of(coarse)).divergences]
+    assert {case.dtype for case in failed} == {"float64"}
+
+
 @pytest.mark.parametrize("swap", [("f", "g"), ("i", "f"), ("g", "o"), ("i", "o")])
 @pytest.mark.parametrize("name", ["columns", "pairs"])
 def test_gates_that_are_mistaken_for_one_another_are_found_in_the_smallest_case(

@@ -58,9 +58,9 @@ def verify_case(adapter: Adapter, case: Case) -> CaseResult:
         outputs = adapter.call(problem)
     except AdapterError as error:
         return CaseResult(case, None, str(error), cause=error.__cause__)
-    comparison = _compare_with_torch(outputs, problem)
+    comparison, notes = _judged(outputs, problem)
     names = tuple(outputs.names.items())
-    result = CaseResult(case, comparison, None, names, outputs.notes)
+    result = CaseResult(case, comparison, None, names, notes)
     try:
         again = adapter.call(problem)
     except AdapterError as error:
@@ -70,7 +70,7 @@ def verify_case(adapter: Adapter, case: Case) -> CaseResult:
     if difference is None:
         return result
     if comparison.first is None and again.trace.steps.keys() == outputs.trace.steps.keys():
-        if _compare_with_torch(again, problem).first is None:
+        if _judged(again, problem)[0].first is None:
             return replace(result, notes=(*result.notes, f"{difference}, within rounding"))
     return replace(
         result, complaint=f"{difference}; expected that nothing is kept from call to call"
@@ -97,6 +97,38 @@ def collect(adapter: Adapter, mode: Mode, results: Sequence[CaseResult]) -> Veri
         ),
         intermediates=tuple(name for name in absent if returnable[name].intermediate),
     )
+
+
+def _judged(outputs: AdapterOutputs, problem: Problem) -> tuple[Comparison, tuple[str, ...]]:
+    """The comparison with torch in the arithmetic that was used, and the notes on it.
+
+    An array of float64 may hold what was computed in float32: `np.zeros(shape)` is filled with it.
+    So what float64 finds too far is judged once more as float32, where float32 was given or where
+    every number is one of float32.
+    """
+    comparison = _compare_with_torch(outputs, problem)
+    arrays = outputs.trace.steps | outputs.trace.totals
+    wide = [name for name, array in arrays.items() if array.ndim and array.dtype == np.float64]
+    in_float32 = problem.h0.dtype == np.float32 or all(_is_of_float32(arrays[k]) for k in wide)
+    if comparison.first is None or not wide or not in_float32:
+        return comparison, outputs.notes
+    trace = Trace(_as_float32(outputs.trace.steps), _as_float32(outputs.trace.totals))
+    narrow = compare.judge_trace(trace, in_dtype(problem, np.float32), partial=True)
+    if narrow.first is not None or narrow.undetermined is not None:
+        return comparison, outputs.notes
+    names = dict.fromkeys(outputs.names[name] for name in wide)
+    return narrow, (f"computed in float32, stored in float64: {', '.join(names)}",)
+
+
+def _is_of_float32(array: np.ndarray) -> bool:
+    """Whether float32 holds every number of an array."""
+    with np.errstate(over="ignore"):
+        return np.array_equal(array.astype(np.float32), array)
+
+
+def _as_float32(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    with np.errstate(over="ignore"):
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 def _compare_with_torch(outputs: AdapterOutputs, problem: Problem) -> Comparison:
