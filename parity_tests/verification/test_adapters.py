@@ -68,7 +68,7 @@ def test_what_is_stored_in_float64_must_be_right_too():
     """Wrong formulas, and float64 that is merely as coarse as float32."""
 
     def wrong(weights, x, dy):
-        x
+        return given_type_stored_in_float64(weights, x * x.dtype.type(1.001), dy)
 
     def coarse(weights, x, dy):
         outputs = handwritten.pairs(weights, x, dy)
