@@ -37,7 +37,6 @@ def under(prefix, tensors):
         ("norms.2.gamma", (H,), "a normalisation?"),
         ("LayerNorm_c.scale", (H,), "a normalisation?"),
         ("gates.peephole", (3 * H,), "peepholes?"),
-        ("weight_hh_raw", (4 * H, H), "what another weight is computed from?"),
         ("weight_ih_mask", (4 * H, I), "what another weight is computed from?"),
     ],
 )
