@@ -48,7 +48,6 @@ PORT = [
     ["numpy-lstm", "port", "inspect", "keras.weights.h5"],
 ]
 VERIFY = [
-    ["lstm-oracle", "verify", "mine:right"],
     ["lstm-oracle", "verify", "mine:mine", "--html", "report.html", "--json", "found.json"],
     ["lstm-oracle", "lockstep", "counting", *SMALL, "--target-excess", "9", "--out", "demo"],
     ["lstm-oracle", "faults"],

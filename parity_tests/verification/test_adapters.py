@@ -57,6 +57,7 @@ def float32_stored_in_float64(weights, x, dy):
 
 
 @pytest.mark.parametrize("lstm", [given_type_stored_in_float64, float32_stored_in_float64])
+@pytest.mark.usefixtures("few_cases")
 def test_float32_stored_in_float64_is_right_and_said(lstm):
     verification = verify(adapter_of(lstm))
     assert verification.passed, (verification.divergences[:1], verification.complaints)
@@ -64,6 +65,7 @@ def test_float32_stored_in_float64_is_right_and_said(lstm):
     assert note.startswith("computed in float32, stored in float64: y")
 
 
+@pytest.mark.usefixtures("few_cases")
 def test_what_is_stored_in_float64_must_be_right_too():
     """Wrong formulas, and float64 that is merely as coarse as float32."""
 
