@@ -43,21 +43,16 @@ class Counting:
     name = "counting"
 
     def task(self) -> Task:
-        """The sequences."""
+        """The sequences of the language, as the experiment's settings say."""
         return self.experiment.task()
 
 
 @dataclass(frozen=True)
-class CountingSeed:
+class CountingSeed(Counting):
     """The same by the recipe of the script this project began with (SGD, one at a time)."""
 
     experiment: tyro.conf.OmitArgPrefixes[CountingExperiment] = SEED_RECIPE
-    output: tyro.conf.OmitArgPrefixes[Output] = field(default_factory=Output)
     name = "counting-seed"
-
-    def task(self) -> Task:
-        """The sequences."""
-        return self.experiment.task()
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,6 @@ from parity_tests.support.installation import ROOT, Environment, build, environm
 MINE = '''\
 import numpy as np
 from torch_oracle.adapters import adapter
-import torch
-
-right = torch.nn.LSTM(3, 5, dtype=torch.float64)
 
 
 @adapter()

@@ -176,9 +176,7 @@ class _Direction:
         return self._in_reading_order(torch.stack([record["h"] for record in self._records]))
 
     def _values(self, name: str) -> torch.Tensor:
-        return _zero_at_padding(
-            torch.stack([record[name].detach() for record in self._records]), self._alive
-        )
+        return _zero_at_padding(_step_values(self._records, name), self._alive)
 
     def steps(self) -> Tensors:
         """Every quantity under its name, in the order of computation, zero at padding."""
@@ -241,8 +239,7 @@ class _Head:
             return {}
         steps = {}
         for name in ("logits", "loss"):
-            values = torch.stack([record[name].detach() for record in self._records])
-            steps[name] = _zero_at_padding(values, alive)
+            steps[name] = _zero_at_padding(_step_values(self._records, name), alive)
         steps["dlogits"] = _zero_at_padding(_step_gradients(self._records, "logits"), alive)
         for name in self._leaves:
             steps[contribution(name)] = _step_gradients(self._records, name)
@@ -275,6 +272,10 @@ def _inputs(problem: Problem) -> torch.Tensor:
 
 def _leaf(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).detach().requires_grad_()
+
+
+def _step_values(records: list[Tensors], name: str) -> torch.Tensor:
+    return torch.stack([record[name].detach() for record in records])
 
 
 def _step_gradients(records: list[Tensors], name: str) -> torch.Tensor:

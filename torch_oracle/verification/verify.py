@@ -107,10 +107,12 @@ def _judged(outputs: AdapterOutputs, problem: Problem) -> tuple[Comparison, tupl
     every number is one of float32.
     """
     comparison = _compare_with_torch(outputs, problem)
+    if comparison.first is None:
+        return comparison, outputs.notes
     arrays = outputs.trace.steps | outputs.trace.totals
     wide = [name for name, array in arrays.items() if array.ndim and array.dtype == np.float64]
     in_float32 = problem.h0.dtype == np.float32 or all(_is_of_float32(arrays[k]) for k in wide)
-    if comparison.first is None or not wide or not in_float32:
+    if not wide or not in_float32:
         return comparison, outputs.notes
     trace = Trace(_as_float32(outputs.trace.steps), _as_float32(outputs.trace.totals))
     narrow = compare.judge_trace(trace, in_dtype(problem, np.float32), partial=True)

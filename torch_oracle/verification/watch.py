@@ -29,15 +29,21 @@ def watched(running: str, limit: float | None, say: Callable[[str], Any] | None)
         TimeIsUp: it ran for longer than the limit.
         InputError: there is a limit, and this system cannot stop a running function.
     """
-    timer = threading.Timer(PATIENCE, lambda: None)
-    if say is not None:
-        sentence = f"still running after {PATIENCE:g} s: {running} (--timeout SECONDS stops it)"
-        timer = threading.Timer(PATIENCE, say, [sentence])
+    sentence = f"still running after {PATIENCE:g} s: {running} (--timeout SECONDS stops it)"
+    with _said_after_a_while(sentence, say), _stopped_after(limit):
+        yield
+
+
+@contextmanager
+def _said_after_a_while(sentence: str, say: Callable[[str], Any] | None) -> Iterator[None]:
+    if say is None:
+        yield
+        return
+    timer = threading.Timer(PATIENCE, say, [sentence])
     timer.daemon = True
     timer.start()
     try:
-        with _stopped_after(limit):
-            yield
+        yield
     finally:
         timer.cancel()
 

@@ -4,6 +4,7 @@ A reader trusts nothing: it unpickles nothing, follows no link and no path out o
 no declared size before the bytes are there, and raises `InputError` for whatever is not whole.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,12 @@ from numpy_lstm.porting.layouts.canonical import RuntimeFacts
 
 QUANTISED = "{}, the float weights are not in the file; use the model before its quantisation"
 """Why a quantised LSTM is not read, and what to do; after the dtype of its integers."""
+
+
+def module_of(name: str) -> str:
+    """What stands before a tensor's own name: encoder.lstm. of encoder.lstm.W_x."""
+    match = re.match(r".*[./:]", name)
+    return match[0] if match else ""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ Wf, Wi, Wg, Wo on z = [h; x], and Wxf with Whf, W_f with U_f, kernel_f with recu
 so on. Only names whose shapes leave one reading are changed to those of a layout.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.archive import Archive, module_of
 
 CANDIDATES = ("g", "c", "C", "a")
 """What the candidate's gate is called."""
@@ -34,8 +33,7 @@ def with_usual_names(archive: Archive) -> Archive:
     """The archive with such tensors under names of the layouts seed and keras-1, and notes."""
     modules: dict[str, dict[str, np.ndarray]] = {}
     for name, array in archive.tensors.items():
-        match = re.match(r".*[./:]", name)
-        module = match[0] if match else ""
+        module = module_of(name)
         modules.setdefault(module, {})[name.removeprefix(module)] = array
     renamed: dict[str, tuple[str, np.ndarray]] = {}
     notes, others = [], []

@@ -9,9 +9,10 @@ from itertools import permutations
 
 import numpy as np
 
+from numpy_lstm.porting.formats.archive import module_of
 from numpy_lstm.porting.layouts.layout import Layout, Tensor
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
-from numpy_lstm.porting.recognise.other_tensors.leftovers import group_of, module_of
+from numpy_lstm.porting.recognise.other_tensors.leftovers import group_of
 from numpy_lstm.porting.recognise.readings import (
     REQUIRED,
     Reading,

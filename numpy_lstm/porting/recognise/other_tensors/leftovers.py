@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
-from numpy_lstm.porting.formats.archive import Archive
+from numpy_lstm.porting.formats.archive import Archive, module_of
 from numpy_lstm.porting.layouts.all_frameworks import ROWS
 from numpy_lstm.porting.layouts.placed_lstm import PlacedLSTM
 
@@ -68,12 +68,6 @@ def unnamed_parts(lstm: PlacedLSTM, names: Set[str], archive: Archive) -> list[s
         if belongs or EQUATION_CHANGES.search(name):
             found.append(f"{name} {list(array.shape)}")
     return found
-
-
-def module_of(name: str) -> str:
-    """What stands before a tensor's own name: encoder.lstm. of encoder.lstm.W_x."""
-    match = re.match(r".*[./:]", name)
-    return match[0] if match else ""
 
 
 def group_of(name: str) -> str:
